@@ -1,0 +1,63 @@
+# Every target builds the environment it needs: `make help`.
+
+VENV ?= .venv
+PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
+WORKERS ?= 2
+PYTEST_ARGS ?=
+EXAMPLES ?= $(sort $(wildcard examples/plot_*.py))
+
+BIN := $(VENV)/bin
+# Tests use a core per worker, so a worker's BLAS and OpenMP loops get one thread.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST = $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS)
+
+export MPLBACKEND = Agg
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint examples bench clean need-data
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'VENV=folder puts the environment elsewhere (default .venv), PYTHON=... picks the interpreter,'
+	@echo 'PYTEST_ARGS=... goes to pytest.'
+
+# An environment holds one stamp per extra that is installed in it; a stamp is as good as the
+# pyproject.toml and constraints.txt that it is newer than.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-$(if $(DATA),bench,plots)  ## the cascade on simulated transactions; DATA=file.parquet: on yours
+	$(BIN)/python examples/plot_01_feedback_cascade.py $(if $(DATA),--data '$(DATA)')
+
+test: $(VENV)/.installed-dev  ## tests and docstring examples, without the slow ones
+	$(PYTEST) $(PYTEST_ARGS)
+
+# pytest exits with 5 when it finds nothing to run, which is right as long as no test is slow.
+test-slow: $(VENV)/.installed-dev  ## the statistical tests
+	$(PYTEST) -m slow $(PYTEST_ARGS) || { rc=$$?; test $$rc -eq 5 && echo 'no slow tests'; }
+
+lint: $(VENV)/.installed-dev  ## ruff and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+examples: $(VENV)/.installed-dev  ## run every examples/plot_*.py, without a screen
+	@set -e; for example in $(EXAMPLES); do echo "== $$example"; $(BIN)/python "$$example"; done
+
+bench: need-data $(VENV)/.installed-bench  ## DATA=folder: the benchmarks on the data sets in that folder
+	$(BIN)/python -m benchmarks.run --data '$(DATA)'
+
+need-data:
+	@test -n '$(DATA)' || { echo 'make bench needs DATA=folder, the folder with the data sets' >&2; exit 2; }
+
+clean:  ## remove builds and caches, keep the environment
+	rm -rf build dist *.egg-info .import_linter_cache .pytest_cache .ruff_cache
+	find $(wildcard skmsc tests benchmarks examples) -name __pycache__ -type d -prune -exec rm -rf {} +

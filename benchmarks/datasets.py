@@ -1,0 +1,188 @@
+"""Datasets of the benchmarks: each function returns one train/test split as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import make_classification
+from sklearn.model_selection import train_test_split
+
+CARD_FILE = "fraud_handbook_simulated.parquet"
+ULB_FILE = "creditcard_ulb_subset.parquet"
+
+CARD_WEEKS = ("2018-05-15", "2018-06-10", "2018-07-05", "2018-07-25")
+CARD_FEATURES = (
+    "TX_AMOUNT",
+    "TX_DURING_WEEKEND",
+    "TX_DURING_NIGHT",
+    *(f"CUSTOMER_ID_{what}_{n}DAY_WINDOW" for n in (1, 7, 30) for what in ("NB_TX", "AVG_AMOUNT")),
+    *(f"TERMINAL_ID_{what}_{n}DAY_WINDOW" for n in (1, 7, 30) for what in ("NB_TX", "RISK")),
+)
+N_TRAIN_DAYS = N_DELAY_DAYS = N_TEST_DAYS = 7
+
+# The file holds all frauds of the full set, but only 25,800 uniformly drawn normals of its
+# 284,315: each of those stands for this many rows, in fit and in every metric.
+ULB_NORMAL_WEIGHT = 284315 / 25800
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and test rows of one repeat.
+
+    Attributes
+    ----------
+    name : str
+        What distinguishes this repeat from the others of its dataset.
+    X_train, X_test : ndarray of shape (n_samples, n_features)
+    y_train, y_test : ndarray of shape (n_samples,), values 0 and 1
+    w_train, w_test : ndarray of shape (n_samples,) or None
+        Sample weights.
+    customer_test, day_test : ndarray of shape (n_test_samples,) or None
+        Card and day of each test row, where precision is counted per card and day.
+    """
+
+    name: str
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    w_train: np.ndarray | None = None
+    w_test: np.ndarray | None = None
+    customer_test: np.ndarray | None = None
+    day_test: np.ndarray | None = None
+
+
+def check_files(data_dir, *names):
+    """Stop with one clear line when a file of ``--data DIR`` is missing."""
+    missing = [name for name in names if not (Path(data_dir) / name).is_file()]
+    if missing:
+        raise SystemExit(f"--data {data_dir}: missing {', '.join(missing)}")
+
+
+@lru_cache(maxsize=2)
+def _read(path):
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+def card_week(data_dir, start):
+    """Card transactions by the fraud-detection handbook's protocol.
+
+    Train on the 7 days from `start`, skip 7 days (the delay until labels are known), test on the
+    next 7. A test day leaves out the customers whose fraud was known by then: frauds from the
+    first training day to the day before that test day minus the delay.
+    """
+    import pandas as pd
+
+    check_files(data_dir, CARD_FILE)
+    frame = _read(Path(data_dir) / CARD_FILE)
+    day = (frame["TX_DATETIME"].dt.normalize() - pd.Timestamp(start)).dt.days.to_numpy()
+    fraud = frame["TX_FRAUD"].to_numpy() == 1
+    customer = frame["CUSTOMER_ID"].to_numpy()
+
+    train = (day >= 0) & (day < N_TRAIN_DAYS)
+    test = np.zeros(len(frame), dtype=bool)
+    first_test_day = N_TRAIN_DAYS + N_DELAY_DAYS
+    for test_day in range(first_test_day, first_test_day + N_TEST_DAYS):
+        known = np.unique(customer[fraud & (day >= 0) & (day < test_day - N_DELAY_DAYS)])
+        test |= (day == test_day) & ~np.isin(customer, known)
+    if not fraud[train].any() or not fraud[test].any():
+        raise ValueError(f"start={start!r}: no fraud in its training or test days.")
+
+    X = frame[list(CARD_FEATURES)]
+    return Split(
+        name=start,
+        X_train=X[train].to_numpy(dtype=np.float64),
+        y_train=fraud[train].astype(int),
+        X_test=X[test].to_numpy(dtype=np.float64),
+        y_test=fraud[test].astype(int),
+        customer_test=customer[test],
+        day_test=day[test],
+    )
+
+
+def ulb(data_dir, seed):
+    """ULB credit cards: all frauds and the uniformly drawn normals, which carry weights.
+
+    Parameters
+    ----------
+    seed : int or "time"
+        Seed of a stratified split that tests on a third of the rows, or "time": the first two
+        thirds by time train.
+    """
+    check_files(data_dir, ULB_FILE)
+    frame = _read(Path(data_dir) / ULB_FILE)
+    frame = frame[(frame["Class"] == 1) | frame["in_uniform"]]
+    y = frame["Class"].to_numpy().astype(int)
+    X = frame[[*(f"V{i}" for i in range(1, 29)), "Amount"]].to_numpy(dtype=np.float64)
+    weight = np.where(y == 1, 1.0, ULB_NORMAL_WEIGHT)
+    if seed == "time":
+        order = np.argsort(frame["Time"].to_numpy(), kind="stable")
+        train, test = np.split(order, [2 * len(order) // 3])
+    else:
+        train, test = train_test_split(np.arange(len(y)), test_size=1 / 3, stratify=y, random_state=seed)
+    return Split(str(seed), X[train], y[train], X[test], y[test], weight[train], weight[test])
+
+
+@dataclass(frozen=True)
+class SpecialistTrial:
+    """Rows of one specialist trial; each part is ``(X, y)`` with the columns named below.
+
+    `later_train` fits stage 2, `later_tune` sets its cut, `train` trains stage 1, `test` judges.
+    """
+
+    later_train: tuple
+    later_tune: tuple
+    train: tuple
+    test: tuple
+
+
+SPECIALIST_CHEAP = tuple(range(8))
+SPECIALIST_COSTLY = tuple(range(8, 14))
+
+
+def specialist(seed, *, n_train=300, n_later=4000, n_test=20000):
+    """Stage 2 is a specialist: it cannot see 40 % of the positives.
+
+    All 14 features are standard normal; 10 % of the rows are positive. Kind A, 60 % of the
+    positives, is visible to both stages; kind B, the rest, in no costly feature; 5 % of the
+    negatives look like kind A in the costly features and are found in cheap feature 3.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(n_rows):
+        X = rng.standard_normal((n_rows, len(SPECIALIST_CHEAP) + len(SPECIALIST_COSTLY)))
+        y = (rng.random(n_rows) < 0.1).astype(int)
+        kind = rng.random(n_rows)
+        kind_a = (y == 1) & (kind < 0.6)
+        kind_b = (y == 1) & (kind >= 0.6)
+        decoy = (y == 0) & (kind < 0.05)
+        costly_shifted = list(SPECIALIST_COSTLY[:3])
+        for rows, shifts in (
+            (kind_a, {0: 1.2, 1: 0.8, **dict.fromkeys(costly_shifted, 1.6)}),
+            (kind_b, {2: 1.6, 0: -0.6}),
+            (decoy, {3: 1.5, **dict.fromkeys(costly_shifted, 1.6)}),
+        ):
+            for column, shift in shifts.items():
+                X[rows, column] += shift
+        return X, y
+
+    return SpecialistTrial(draw(n_later), draw(n_later), draw(n_train), draw(n_test))
+
+
+def imbalanced(n_train, n_test, seed=0):
+    """15 features, 1 % positives: rows for timing, where only the sizes matter."""
+    X, y = make_classification(
+        n_samples=n_train + n_test,
+        n_features=15,
+        n_informative=8,
+        weights=[0.99],
+        flip_y=0.002,
+        class_sep=1.0,
+        random_state=seed,
+    )
+    return Split(str(seed), X[:n_train], y[:n_train], X[n_train:], y[n_train:])

@@ -1,0 +1,110 @@
+"""A cascade by hand, in NumPy and scikit-learn only: the independent check of ours.
+
+Nothing here imports skmsc. Scores are positive-class probabilities of shape (n_samples,).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+
+N_FOLDS = 5
+
+
+def fit(model, X, y, weight=None):
+    """Fit a clone; a pipeline's weights go to its classifier."""
+    model = clone(model)
+    if weight is None:
+        return model.fit(X, y)
+    prefix = f"{model.steps[-1][0]}__" if isinstance(model, Pipeline) else ""
+    return model.fit(X, y, **{f"{prefix}sample_weight": weight})
+
+
+def out_of_fold(model, X, y, weight=None, *, cv=N_FOLDS):
+    """Positive-class score of each row by a model that did not see it."""
+    score = np.empty(len(y))
+    for train, test in check_cv(cv, y, classifier=True).split(X, y):
+        fitted = fit(model, X[train], y[train], None if weight is None else weight[train])
+        score[test] = fitted.predict_proba(X[test])[:, 1]
+    return score
+
+
+def pass_cut(score, max_pass_rate, weight=None):
+    """The lowest cut with ``score > cut`` for at most `max_pass_rate` of the (weighted) rows.
+
+    Midway between neighbouring distinct scores; rows that tie at the cut do not pass, so that
+    the budget is kept.
+    """
+    weight = np.ones(len(score)) if weight is None else weight
+    order = np.argsort(-score, kind="stable")
+    score, share = score[order], np.cumsum(weight[order]) / weight.sum()
+    last_of_ties = np.flatnonzero(score[1:] != score[:-1])
+    affordable = last_of_ties[share[last_of_ties] <= max_pass_rate * (1 + 1e-12)]
+    if len(affordable) == 0:
+        return float(score[0])
+    last = affordable[-1]
+    return float((score[last] + score[last + 1]) / 2)
+
+
+@dataclass
+class HandCascade:
+    """Two fitted stages and a cut on the first one's score."""
+
+    screen: Any
+    last: Any
+    cut: float
+
+    def predict_proba(self, X):
+        """Screen all rows, then overwrite those that pass."""
+        proba = self.screen.predict_proba(X)
+        passed = proba[:, 1] > self.cut
+        if passed.any():
+            proba[passed] = self.last.predict_proba(X[passed])
+        return proba
+
+
+def fit_hand_cascade(screen, last, X, y, *, max_pass_rate, cv=N_FOLDS):
+    """What a user would write: both stages scored out-of-fold, then fitted on all rows.
+
+    The last stage's out-of-fold scores are what feedback, catch threshold and calibration need.
+    """
+    screen_score = out_of_fold(screen, X, y, cv=cv)
+    last_score = out_of_fold(last, X, y, cv=cv)
+    return HandCascade(fit(screen, X, y), fit(last, X, y), pass_cut(screen_score, max_pass_rate)), last_score
+
+
+# --- feedback: the weights of stage 1, from the later stage's scores on its training rows ------
+def soft_flags(later_score, cut, temperature):
+    """q: how nearly the later stage flags a row; a step at `cut` as the temperature falls to 0."""
+    clipped = np.clip(later_score, 1e-15, 1 - 1e-15)
+    margin = np.log(clipped / (1 - clipped)) - np.log(cut / (1 - cut))
+    return 1 / (1 + np.exp(-margin / temperature))
+
+
+def caught_feedback(y, later_score, cut, *, temperature):
+    """True labels; a positive counts as much as the later stage flags it, negatives alike.
+
+    Returns the target and the weight of each row; weights have mean 1 in each class.
+    """
+    weight = np.ones(len(y))
+    positive = y == 1
+    q = soft_flags(later_score[positive], cut, temperature)
+    weight[positive] = q / q.mean()
+    return y, weight
+
+
+def gain_feedback(y, later_score, cut, *, temperature, error_costs, later_cost):
+    """Target: passing the row pays; weight: what it pays or costs.
+
+    With q for the flag of the later stage, passing a row gains
+    ``D = C_FN y q - C_FP (1 - y) q - later_cost`` over rejecting it.
+    """
+    false_negative_cost, false_positive_cost = error_costs
+    q = soft_flags(later_score, cut, temperature)
+    gain = q * np.where(y == 1, false_negative_cost, -false_positive_cost) - later_cost
+    return (gain > 0).astype(int), np.abs(gain)

@@ -1,0 +1,46 @@
+"""Ask all questions: ``python -m benchmarks.run --data DIR [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from pathlib import Path
+
+# Timing last, so that nothing of this run is still cooling the caches it measures.
+QUESTIONS = ("quality", "feedback", "speed")
+
+
+def parse_arguments(description, *, needs_data, argv=None):
+    """The command line that all questions share."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=needs_data, metavar="DIR", help="folder of the public data sets"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few repeats: shows that the code runs, no evidence"
+    )
+    return parser.parse_args(argv)
+
+
+def main(arguments):
+    """Run every question and list the expectations of all."""
+    expectations = []
+    for question in QUESTIONS:
+        start = time.perf_counter()
+        module = importlib.import_module(f"benchmarks.{question}")
+        expectations += [(question, expectation) for expectation in module.main(arguments)]
+        print(f"{question}: {time.perf_counter() - start:.0f} s\n", flush=True)
+    for question, expectation in expectations:
+        verdict = "holds        " if expectation["holds"] else "DOES NOT HOLD"
+        print(
+            f"{verdict}  {question}: {expectation['what']} "
+            f"{expectation['value']:.4f} ({expectation['expected']})"
+        )
+    return 0 if all(expectation["holds"] for _, expectation in expectations) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(parse_arguments(__doc__, needs_data=True)))

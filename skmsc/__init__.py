@@ -1,0 +1,46 @@
+"""Multi-stage classifiers for scikit-learn: a cheap stage answers the easy rows.
+
+The file list is the flow::
+
+    stages -> training -> thresholds -> routing -> reporting
+
+``_feedback_cascade.py``
+    FeedbackCascadeClassifier.
+``_base.py``
+    What the estimators share: validation of rows, predict, predict_proba, route.
+``stages.py``, ``out_of_fold.py``, ``calibration.py``, ``neural/``
+    What a stage is; its scores on rows that it never saw; scores made probabilities; nets.
+``training/``
+    What each estimator's training adds.
+``thresholds.py``
+    Policies: scores in, a threshold matrix out.
+``routing.py``
+    Which stage answers which row, computing only what is needed.
+``reporting/``
+    Stage reports and scorers.
+``datasets.py``
+    Simulated card transactions.
+
+Importing this package imports neither torch nor skorch; a stage that is a skorch net does.
+"""
+
+from skmsc._feedback_cascade import FeedbackCascadeClassifier
+from skmsc.reporting import report, route
+from skmsc.stages import default_stages
+from skmsc.thresholds import Agreement, CostBudget, PassBudget, RecallFloor
+from skmsc.training.feedback import CaughtFeedback, GainFeedback
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Agreement",
+    "CaughtFeedback",
+    "CostBudget",
+    "FeedbackCascadeClassifier",
+    "GainFeedback",
+    "PassBudget",
+    "RecallFloor",
+    "default_stages",
+    "report",
+    "route",
+]

@@ -1,0 +1,396 @@
+"""What the multi-stage classifiers share: validation of rows, and everything after the fit."""
+
+import contextlib
+import time
+from copy import copy as shallow_copy
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from skmsc._sklearn import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+    _num_samples,
+    is_dataframe,
+)
+from skmsc.reporting import stage_report
+from skmsc.routing import Routing, route
+from skmsc.thresholds import StageScores, answered_class, check_policy, fit_thresholds
+
+
+class MultiStageClassifier(ClassifierMixin, BaseEstimator):
+    """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
+
+    A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
+    ``_stage_names``, ``_calibrations`` (one per stage), ``_negative`` (code of the class that early
+    stages may answer, or None) and ``_accepts`` (sparse, allow_nan), and implements `_steps`.
+    """
+
+    def _steps(self):
+        """Steps for `skmsc.routing.route`, one for each stage."""
+        raise NotImplementedError
+
+    def _caught(self, X, positive, last_proba):
+        """Mask of the positives that the last stage catches; None without a positive class."""
+        return None
+
+    def predict(self, X):
+        """Predict the class of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Most likely class by `predict_proba`.
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Predict class probabilities, running later stages only on rows that reach them.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Calibrated probabilities of the stage that answered the row, in the order of
+            ``classes_``. Where an early stage answered, the class it answered is the likeliest.
+        """
+        return self.route(X).proba
+
+    def route(self, X):
+        """Tell which stage answers each row, with what and at what cost.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        routing : skmsc.routing.Routing
+            With ``stage`` of shape (n_samples,), ``proba`` of shape (n_samples, n_classes), equal to
+            `predict_proba`, and ``cost`` of shape (n_samples,) or None.
+        """
+        X = self._check_rows(X)
+        raw = route(self._steps(), X, self.thresholds_, self.stage_costs_)
+        return Routing(raw.stage, self._output(raw.stage, raw.proba), raw.cost)
+
+    def stage_proba(self, X):
+        """Raw scores of every stage on every row; thresholds act on these.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        stage_proba : ndarray of shape (n_samples, n_stages, n_classes)
+        """
+        return self._stage_proba(self._check_rows(X))
+
+    def staged_predict_proba(self, X):
+        """Give the answer at each stage, if one had to stop there.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Yields
+        ------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities after stage 0, 1, ...: rows that are answered keep their answer, the rest
+            have the probabilities of the stage that ran last. The last one is `predict_proba`.
+        """
+        stage_proba = self.stage_proba(X)
+        stage = self._eager_routing(stage_proba).stage
+        for k in range(stage_proba.shape[1]):
+            reached = np.minimum(stage, k)
+            scores = np.take_along_axis(stage_proba, reached[:, None, None], axis=1)[:, 0]
+            yield self._output(reached, scores, answered=stage <= k)
+
+    def tune_thresholds(self, X, y, *, thresholds, sample_weight=None, copy=False):
+        """Set the thresholds anew on given rows, fitting no stage again.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows. A policy with `confidence` keeps its promise only if nothing was fitted on them.
+        y : array-like of shape (n_samples,)
+            Labels.
+        thresholds : policy, float or array-like
+            As in the constructor.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0; weight 0 is as good as absence.
+        copy : bool, default=False
+            Whether to leave this classifier as it is and change a copy, which shares its stages.
+
+        Returns
+        -------
+        self : object
+            This classifier, or the copy.
+
+        Raises
+        ------
+        ValueError
+            When y holds unknown labels, or the policy cannot be met on these rows.
+        """
+        X = self._check_rows(X)
+        check_policy(
+            thresholds,
+            n_stages=len(self._stage_names),
+            n_classes=len(self.classes_),
+            untouched=True,
+        )
+        codes, weight = self._check_labels(X, y, sample_weight)
+        scores = self._scores_of(X, codes, weight)
+        tuned = shallow_copy(self) if copy else self
+        tuned._set_thresholds(fit_thresholds(thresholds, scores))
+        return tuned
+
+    def report(self, X, y=None, *, sample_weight=None):
+        """Tell, stage by stage, how many rows came in, left, and what was lost.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels; without them the report tells rows and costs only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; every count then is a sum of weights.
+
+        Returns
+        -------
+        report : skmsc.reporting.StageReport
+        """
+        X = self._check_rows(X)
+        routing = self.route(X)
+        codes, weight = self._check_labels(X, y, sample_weight)
+        positive = None if codes is None else self._is_positive(codes)
+        caught = None
+        if positive is not None and positive.any():
+            caught = self._caught(X, positive, None)
+        return stage_report(
+            self._stage_names,
+            routing.stage,
+            weight,
+            stage_costs=self.stage_costs_,
+            correct=None if codes is None else routing.proba.argmax(axis=1) == codes,
+            positive=positive,
+            caught=caught,
+        )
+
+    def measure_costs(self, X, *, n_repeats=5, store=False):
+        """Measure the time that each stage takes for a row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows; every stage is timed on all of them, so their number should be that of the
+            batches at work.
+        n_repeats : int, default=5
+            Runs of each stage; the median counts.
+        store : bool, default=False
+            Whether to keep the result as ``stage_costs_``, for `route`, `report` and policies.
+
+        Returns
+        -------
+        costs : ndarray of shape (n_stages,)
+            Seconds per row.
+        """
+        X = self._check_rows(X)
+        costs, carry = [], X
+        for step in self._steps():
+            times = []
+            for _ in range(n_repeats):
+                start = time.perf_counter()
+                _, result = step(carry)
+                times.append(time.perf_counter() - start)
+            carry = result
+            costs.append(np.median(times) / _num_samples(X))
+        costs = np.array(costs)
+        if store:
+            self.stage_costs_ = costs
+        return costs
+
+    def _stage_proba(self, X):
+        """Scores of all stages on checked rows."""
+        scores, carry = [], X
+        for step in self._steps():
+            proba, carry = step(carry)
+            scores.append(proba)
+        return np.stack(scores, axis=1)
+
+    def _scores_of(self, X, codes, weight):
+        """What policies see of checked rows that nothing was fitted on; weight None is ones."""
+        stage_proba = self._stage_proba(X)
+        caught = self._caught(X, self._is_positive(codes), stage_proba[:, -1])
+        weight = np.ones(codes.size) if weight is None else weight
+        used = weight > 0
+        return StageScores(
+            stage_proba=stage_proba[used],
+            y=codes[used],
+            sample_weight=weight[used],
+            negative=self._negative,
+            caught=None if caught is None else caught[used],
+            stage_costs=self.stage_costs_,
+            stage_names=tuple(self._stage_names),
+            untouched=True,
+        )
+
+    def _eager_routing(self, stage_proba):
+        """Routing by the scores of all stages, with raw scores."""
+        steps = [
+            lambda rows, k=k: (stage_proba[rows, k], rows) for k in range(stage_proba.shape[1])
+        ]
+        return route(steps, np.arange(len(stage_proba)), self.thresholds_, self.stage_costs_)
+
+    def _set_thresholds(self, thresholds):
+        """Set the threshold matrix and what follows from it."""
+        self.thresholds_ = thresholds
+        self._other_scale = None
+        if thresholds.shape[1] == 2:
+            self._other_scale = _other_scale(thresholds, self._calibrations)
+
+    def _output(self, stage, scores, answered=None):
+        """Probabilities of shape (n_samples, n_classes) from raw scores of the given stages.
+
+        Each row is calibrated by its stage. Where an early stage answered (`answered`, a mask;
+        None: all rows are answered), the probabilities of the other classes are scaled down, if
+        need be, until the answered class is the likeliest.
+        """
+        proba = np.empty_like(scores)
+        last = len(self._calibrations) - 1
+        for k in range(last + 1):
+            rows = np.flatnonzero(stage == k)
+            if rows.size == 0:
+                continue
+            rows = slice(None) if rows.size == stage.size else rows
+            raw, calibration = scores[rows], self._calibrations[k]
+            out = raw if calibration is None else calibration(raw)
+            if k < last:
+                kept = self._keep_answer(k, raw, out)
+                out = kept if answered is None else np.where(answered[rows, None], kept, out)
+            proba[rows] = out
+        return proba
+
+    def _keep_answer(self, k, raw, proba):
+        """Probabilities in which the class that stage k answered is the likeliest."""
+        answer = answered_class(raw, self.thresholds_[k])
+        rows = np.arange(len(proba))
+        if self._other_scale is not None:
+            # One factor for the stage and class, so that the order of its rows stays.
+            kept = np.empty_like(proba)
+            other = proba[rows, 1 - answer] * self._other_scale[k, answer]
+            kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
+            return kept
+        own = np.maximum(proba[rows, answer], 1e-12)
+        rivals = proba.copy()
+        rivals[rows, answer] = 0.0
+        factor = np.minimum(1.0, own * (1 - 1e-9) / np.maximum(rivals.max(axis=1), 1e-300))
+        kept = rivals * factor[:, None]
+        kept[rows, answer] = own
+        return kept / kept.sum(axis=1, keepdims=True)
+
+    def _is_positive(self, codes):
+        """Mask of the positive rows; None without a positive class."""
+        return None if self._negative is None else codes != self._negative
+
+    def _check_rows(self, X):
+        """Rows to predict: arrays are checked, of dataframes only names and counts.
+
+        This is on the path of a single row: no tags are computed and nothing is checked twice.
+        """
+        if not hasattr(self, "thresholds_"):
+            check_is_fitted(self)
+        _check_feature_names(self, X, reset=False)
+        if is_dataframe(X):
+            check_not_empty(X)
+        else:
+            sparse, allow_nan = self._accepts
+            X = check_array(
+                X,
+                accept_sparse="csr" if sparse else False,
+                ensure_all_finite="allow-nan" if allow_nan else True,
+                estimator=self,
+                input_name="X",
+            )
+        _check_n_features(self, X, reset=False)
+        return X
+
+    def _check_labels(self, X, y, sample_weight):
+        """Class codes (None without y) and weights of rows that are not trained on."""
+        weight = _check_sample_weight(sample_weight, _DTypeOf(X), ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("sample_weight is zero for every row; give some row a weight.")
+        if y is None:
+            return None, weight
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        if y.shape != (_num_samples(X),):
+            raise ValueError(f"y must have shape ({_num_samples(X)},); got {y.shape}.")
+        known = np.isin(y, self.classes_)
+        if not known.all():
+            raise ValueError(
+                f"y holds labels that were not seen in fit: {np.unique(y[~known])}; known are "
+                f"{self.classes_}."
+            )
+        return np.searchsorted(self.classes_, y), weight
+
+
+def _other_scale(thresholds, calibrations):
+    """Factor on the other class's probability when stage k answers class c, (n_stages, 2).
+
+    The other class is likeliest at the cut itself; scaled by this it stays below 1/2 even there.
+    """
+    scale = np.ones(thresholds.shape)
+    for k in range(len(thresholds) - 1):
+        for c in range(2):
+            cut = np.clip(thresholds[k, c], 0.0, 1.0)
+            at_cut = np.array([[cut, 1 - cut]]) if c == 0 else np.array([[1 - cut, cut]])
+            proba = at_cut if calibrations[k] is None else calibrations[k](at_cut)
+            if thresholds[k, c] <= 1 and proba[0, 1 - c] >= 0.5:
+                scale[k, c] = (0.5 - 1e-9) / proba[0, 1 - c]
+    return scale
+
+
+class _DTypeOf:
+    """Stands for rows where only their number matters to scikit-learn's check of weights."""
+
+    def __init__(self, X):
+        self.shape = (_num_samples(X),)
+        self.ndim = 1
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def check_not_empty(X):
+    """Raise scikit-learn's error for a dataframe without rows."""
+    if _num_samples(X) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
+        )
+
+
+@contextlib.contextmanager
+def no_half_fit(estimator):
+    """Take every fitted attribute away when the block raises."""
+    try:
+        yield
+    except BaseException:
+        for name in [name for name in vars(estimator) if name.endswith("_")]:
+            if not name.startswith("__"):
+                delattr(estimator, name)
+        raise

@@ -1,0 +1,686 @@
+"""FeedbackCascadeClassifier: stages trained in the reverse of their working order."""
+
+import warnings
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import numpy as np
+from sklearn.model_selection import (
+    GroupShuffleSplit,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+    check_cv,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_memory,
+    column_or_1d,
+    validate_data,
+)
+
+from skmsc._base import MultiStageClassifier, check_not_empty, no_half_fit
+from skmsc._sklearn import (
+    _BaseComposition,
+    _check_method_params,
+    _check_sample_weight,
+    _raise_for_params,
+    _routing_enabled,
+    _VisualBlock,
+    is_dataframe,
+    take_rows,
+)
+from skmsc.calibration import METHODS, fit_calibration
+from skmsc.out_of_fold import CrossFitter, check_splits, make_splits, restrict_splits
+from skmsc.stages import (
+    check_stage_costs,
+    check_stages,
+    count_multiply_adds,
+    stage_input_tags,
+    takes_weight,
+    warn_of_resampling,
+)
+from skmsc.thresholds import (
+    PassBudget,
+    StageScores,
+    caught_positives_needed,
+    check_policy,
+    eager_stage,
+    fit_thresholds,
+)
+from skmsc.training.feedback import LaterStages, best_f1_cut, check_feedback, feedback_for
+
+
+class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
+    """Cascade whose later stages tell the earlier ones, in training, which rows matter.
+
+    At work the stages run in the order given: an early stage answers the rows that it can dismiss
+    as negative and passes the rest on; the last stage decides these. They are trained in the
+    reverse order: the out-of-fold scores of the later stages weigh the training rows of an earlier
+    one. Two classes, one of them rare, are the main use; more than two work with
+    ``feedback="none"``.
+
+    Parameters
+    ----------
+    stages : list of (str, classifier), default=None
+        Stages in working order, cheapest first, as in `VotingClassifier`: any scikit-learn
+        classifier, pipeline or `FrozenEstimator` (used as it is, taken to have seen none of the
+        training rows), or skorch net; "drop" leaves a stage out. None stands for
+        `skmsc.default_stages()`.
+    feedback : {"caught", "gain", "none"}, strategy or callable, default="caught"
+        What later stages tell earlier ones: `CaughtFeedback`, `GainFeedback` or nothing. A callable
+        gets ``(positive, later_proba, catch_threshold)``, arrays of shape (n_samples,) and
+        (n_samples, n_later_stages) and a number, and returns weights of shape (n_samples,).
+    catch_threshold : float or {"best_f1", "argmax"}, default="best_f1"
+        Score of the last stage from which a positive counts as caught, in feedback, recall floors
+        and reports alike: the cut of best F1 on out-of-fold scores, 1/2 for "argmax", or a number
+        in [0, 1]. How many rows must pass to keep the caught positives depends on it strongly.
+    survivor_rate : float, default=None
+        Share of rows in (0, 1], the ones that the earlier stages score highest, on which the last
+        stage is fitted again, since it will meet no others at work. Helps gradient boosting, hurts
+        small networks; measure it. None: the last stage is fitted on all rows.
+    thresholds : float, array-like or policy, default=None
+        When a row is passed on. A number t passes a row whose positive score is above t (for more
+        than two classes: answers a row whose largest score reaches t); one number for each early
+        stage, or a matrix as ``thresholds_``. A policy finds them on out-of-fold scores, or on the
+        rows of `validation_fraction`: `PassBudget`, `CostBudget`, `RecallFloor`, `Agreement`. None
+        keeps quality: ``RecallFloor(0.99, max_pass_rate=0.2)``, the cap raised to twice the share
+        of caught positives where these are common; for more than two classes ``Agreement(0.01)``.
+    stage_costs : array-like of shape (n_stages,) or dict of str to float, default=None
+        Cost >= 0 of running each stage on one row, in any unit. None: multiply-adds, where they can
+        be counted for every stage; otherwise costs are unknown.
+    calibration : {"sigmoid", "isotonic", None}, default="sigmoid"
+        How each stage's scores become the probabilities of `predict_proba`, so that rows answered
+        by different stages are comparable. Fitted out-of-fold. Thresholds act on raw scores.
+    cv : int, splitter or iterable, default=5
+        Splits for the out-of-fold scores. Each stage is fitted once for every split and once on
+        all rows. Rows that are scored twice are averaged; rows that are never scored train every
+        stage with neutral feedback and enter no threshold and no calibration.
+    validation_fraction : float, default=None
+        Share of rows in (0, 1) held out of everything but the thresholds, as a policy with
+        `confidence` needs it: whole groups when `groups` are given, the last rows when `cv` is a
+        `TimeSeriesSplit`, else stratified at random.
+    pos_label : label, default=None
+        Positive class, the one that an early stage may not answer; None: ``classes_[1]``.
+    memory : None, str or joblib.Memory, default=None
+        Cache of the stages' fits. Fits never depend on `thresholds`, so with an integer
+        `random_state` a search over thresholds fits nothing twice.
+    store_oof : bool, default=False
+        Whether to keep ``oof_stage_proba_`` and ``feedback_weights_``.
+    n_jobs : int, default=None
+        Jobs for the fits of a stage.
+    random_state : int, RandomState instance or None, default=None
+        Every part of a stage whose own `random_state` is None gets a seed from it, the stage's
+        name and the fold.
+    verbose : int, default=0
+        Verbosity of the jobs.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    stages_ : list of estimators
+        Fitted stages.
+    named_stages_ : dict of str to estimator
+        The same by name.
+    thresholds_ : ndarray of shape (n_stages, n_classes)
+        Stage k answers a row as soon as, for some class c, its score reaches ``thresholds_[k, c]``:
+        `inf` is never, and the last row is `-inf`.
+    catch_threshold_ : float or None
+        Score from which a positive counts as caught; None for more than two classes.
+    stage_costs_ : ndarray of shape (n_stages,) or None
+        Costs; None where they are unknown.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when X was a dataframe with string column names.
+    oof_stage_proba_ : ndarray of shape (n_samples, n_stages, n_classes)
+        Out-of-fold scores, nan for rows that none gives; with ``store_oof=True``.
+    feedback_weights_ : ndarray of shape (n_samples, n_stages)
+        Weights that feedback gave the rows of each stage, before the caller's weights are
+        multiplied in; nan for rows that were not trained on; with ``store_oof=True``.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, before any stage is fitted, when an argument is not valid.
+
+    See Also
+    --------
+    sklearn.ensemble.StackingClassifier : Stages that all run on every row.
+    sklearn.model_selection.FixedThresholdClassifier : Another cut than 1/2 for `predict`.
+
+    Notes
+    -----
+    The last stage is fitted first, with true labels. Its out-of-fold score p and the catch
+    threshold t give the chance that it catches a row, ``q = sigma((logit p - logit t) / T)``; what
+    an earlier stage is then trained on is derived in `CaughtFeedback` and `GainFeedback`. In-sample
+    scores would look perfect and tell nothing, so all scores that anything is learned from are
+    out-of-fold.
+
+    Feedback helps where the last stage errs and the first has few rows or features; where a screen
+    sees all that the last stage sees, it changes little. Without feedback this is an ordinary
+    cascade.
+
+    References
+    ----------
+    Training a Multi-Stage Deep Classifier with Feedback Signals, arXiv 2311.06823: training in
+    reverse order, guided by sample weights. Its formulas are not used; ours are derived.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skmsc import FeedbackCascadeClassifier, PassBudget
+    >>> X, y = make_classification(2000, weights=[0.95], random_state=0)
+    >>> cascade = FeedbackCascadeClassifier(thresholds=PassBudget(0.2), random_state=0).fit(X, y)
+    >>> cascade.predict_proba(X[:2]).shape
+    (2, 2)
+    >>> float((cascade.route(X).stage == 1).mean()) < 0.25
+    True
+    """
+
+    def __init__(
+        self,
+        stages=None,
+        *,
+        feedback="caught",
+        catch_threshold="best_f1",
+        survivor_rate=None,
+        thresholds=None,
+        stage_costs=None,
+        calibration="sigmoid",
+        cv=5,
+        validation_fraction=None,
+        pos_label=None,
+        memory=None,
+        store_oof=False,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.stages = stages
+        self.feedback = feedback
+        self.catch_threshold = catch_threshold
+        self.survivor_rate = survivor_rate
+        self.thresholds = thresholds
+        self.stage_costs = stage_costs
+        self.calibration = calibration
+        self.cv = cv
+        self.validation_fraction = validation_fraction
+        self.pos_label = pos_label
+        self.memory = memory
+        self.store_oof = store_oof
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def named_stages_(self):
+        """Fitted stages by name."""
+        return dict(zip(self._stage_names, self.stages_, strict=True))
+
+    def get_params(self, deep=True):
+        """Get the parameters, those of the given stages among them as ``name__parameter``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the stages and their parameters.
+
+        Returns
+        -------
+        params : dict
+        """
+        return self._get_params("stages", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters; a stage is replaced, or dropped with "drop", by its name.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters, of stages as ``name__parameter``.
+
+        Returns
+        -------
+        self : FeedbackCascadeClassifier
+        """
+        self._set_params("stages", **params)
+        return self
+
+    def fit(self, X, y, sample_weight=None, **fit_params):
+        """Fit the stages, last one first, and set the thresholds.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Training rows. Arrays are checked as in scikit-learn; sparse matrices and nan are
+            accepted where every stage accepts them; of dataframes only names and shape are
+            checked, their columns are the stages' business.
+        y : array-like of shape (n_samples,)
+            Labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0: a weight of 2 counts as two rows, of 0 as none.
+        **fit_params : dict
+            ``groups`` for `cv`; with metadata routing enabled, whatever `cv` and the stages ask for.
+
+        Returns
+        -------
+        self : FeedbackCascadeClassifier
+
+        Raises
+        ------
+        ValueError
+            When an argument is not valid, a class is missing from a training part of `cv`, or the
+            policy of `thresholds` cannot be met.
+        """
+        with no_half_fit(self):
+            pairs = self._check_parameters()
+            rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs)
+            codes, scored, last = rows.fitter.codes, rows.fitter.scored, len(pairs) - 1
+            labels = self.classes_[codes]
+            fits, feedback_weights = [None] * len(pairs), np.ones((codes.size, len(pairs)))
+
+            # Reverse pass: the last stage learns the labels; each earlier one learns what the
+            # later ones, by their out-of-fold scores, make of its rows. Rows that have no such
+            # scores count as they are.
+            for k in reversed(range(len(pairs))):
+                target, weight = labels, rows.fitter.sample_weight
+                if k < last and self._uses_feedback():
+                    signal = self._later_stages(fits[k + 1 :], rows)
+                    passes, feedback_weights[scored, k] = feedback_for(self.feedback, signal)
+                    wanted = np.where(passes, self._positive, self._negative)
+                    target = labels.copy()
+                    target[scored] = self.classes_[wanted]
+                    weight = rows.weight * feedback_weights[:, k]
+                fits[k] = _fit_stage(*pairs[k], rows, target, weight)
+                if k == last:
+                    self.catch_threshold_ = self._find_catch_threshold(fits[k].proba, rows)
+
+            # Caught is what the last stage catches when it is fitted on all rows.
+            self._catcher = fits[last].scorer
+            scores = self._out_of_fold_scores(fits, rows)
+
+            # Survivors: the last stage again, on the rows that it will meet at work.
+            calibrates = np.repeat(scored[:, None], len(pairs), axis=1)
+            if self.survivor_rate is not None and last > 0:
+                calibrates[scored, last] = _survivors(scores, self.survivor_rate)
+                fits[last] = self._fit_survivors(*pairs[last], rows, calibrates[:, last])
+                scores = replace(self._out_of_fold_scores(fits, rows), caught=scores.caught)
+
+            self._stage_names = [name for name, _ in pairs]
+            self._scorers = [fit.scorer for fit in fits]
+            self.stages_ = [scorer.estimator for scorer in self._scorers]
+            self._calibrations = [
+                fit_calibration(self.calibration, fit.proba[use], codes[use], rows.weight[use])
+                for fit, use in zip(fits, calibrates.T, strict=True)
+            ]
+            self.stage_costs_ = self._count_costs() if rows.costs is None else rows.costs
+            if rows.held_out is not None:
+                scores = self._held_out_scores(*rows.held_out)
+            scores = replace(scores, stage_costs=self.stage_costs_)
+            self._set_thresholds(fit_thresholds(self.thresholds, scores))
+            self._warn_of_loose_thresholds(scores)
+            if self.store_oof:
+                stage_proba = np.stack([fit.proba for fit in fits], axis=1)
+                self.oof_stage_proba_ = rows.spread(stage_proba)
+                self.feedback_weights_ = rows.spread(feedback_weights)
+        return self
+
+    def _check_parameters(self):
+        """Validate what needs no data; return the (name, stage) pairs in use."""
+        pairs = check_stages(self.stages, reserved=self._get_param_names())
+        names = [name for name, _ in pairs]
+        costs = check_stage_costs(self.stage_costs, names)
+        check_feedback(self.feedback)
+        if getattr(self.feedback, "error_costs", None) is not None and costs is None:
+            raise ValueError(
+                f"{self.feedback!r} states error costs in the units of stage_costs: set "
+                "stage_costs too."
+            )
+        if isinstance(self.catch_threshold, str):
+            valid = self.catch_threshold in ("best_f1", "argmax")
+        else:
+            valid = _is_number(self.catch_threshold) and 0 <= self.catch_threshold <= 1
+        if not valid:
+            raise ValueError(
+                "catch_threshold must be 'best_f1', 'argmax' or a number in [0, 1]; got "
+                f"{self.catch_threshold!r}."
+            )
+        for name, top in (("survivor_rate", 1.0), ("validation_fraction", np.nextafter(1, 0))):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 < value <= top):
+                interval = "(0, 1]" if top == 1 else "(0, 1)"
+                raise ValueError(f"{name} must be None or a number in {interval}; got {value!r}.")
+        if self.calibration not in METHODS:
+            raise ValueError(
+                f"calibration must be 'sigmoid', 'isotonic' or None; got {self.calibration!r}."
+            )
+        check_memory(self.memory)
+        return pairs
+
+    def _check_training_rows(self, X, y, sample_weight, fit_params, pairs):
+        """Validate the rows and what depends on them; return a `_TrainingRows`."""
+        stages = [stage for _, stage in pairs]
+        self._accepts = stage_input_tags(stages)
+        X, y = self._check_X_y(X, y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+            if not sample_weight.any():
+                raise ValueError("sample_weight is zero for every row; give some row a weight.")
+        used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
+        self._check_classes(y[used], None if sample_weight is None else sample_weight[used])
+        check_policy(
+            self.thresholds,
+            n_stages=len(pairs),
+            n_classes=len(self.classes_),
+            untouched=self.validation_fraction is not None,
+        )
+        split_params, stage_params = self._route_metadata(fit_params, pairs)
+
+        rng = check_random_state(self.random_state)
+        seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
+        splits = make_splits(self.cv, X, y, used=used, params=split_params)
+        train, held_out = np.flatnonzero(used), None
+        if self.validation_fraction is not None:
+            held = self._choose_held_out(y, train, split_params, split_seed)
+            splits = restrict_splits(splits, ~held)
+            held_out = tuple(take_rows(part, train[held]) for part in (X, y, sample_weight))
+            self._check_held_out(held_out[1], n_stages=len(pairs))
+            train = train[~held]
+        n_given = len(y)
+        if train.size < n_given:
+            X, y, sample_weight = (take_rows(part, train) for part in (X, y, sample_weight))
+            stage_params = {
+                name: _check_method_params(X, params, indices=train)
+                for name, params in stage_params.items()
+            }
+        codes = np.searchsorted(self.classes_, y)
+        check_splits(splits, codes, self.classes_, self._positive)
+        fitter = CrossFitter(
+            X=X,
+            codes=codes,
+            classes=self.classes_,
+            sample_weight=sample_weight,
+            splits=splits,
+            seed=seed,
+            n_jobs=self.n_jobs,
+            memory=self.memory,
+            verbose=self.verbose,
+        )
+        costs = check_stage_costs(self.stage_costs, [name for name, _ in pairs])
+        return _TrainingRows(fitter, costs, stage_params, held_out, train, n_given)
+
+    def _check_X_y(self, X, y):
+        """X and y checked as scikit-learn does; of dataframes only names, count and length."""
+        if is_dataframe(X):
+            X, y = validate_data(self, X, y, skip_check_array=True)
+            check_not_empty(X)
+            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+            y = column_or_1d(y, warn=True)
+            check_consistent_length(X, y)
+        else:
+            sparse, allow_nan = self._accepts
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse="csr" if sparse else False,
+                ensure_all_finite="allow-nan" if allow_nan else True,
+            )
+        check_classification_targets(y)
+        return X, y
+
+    def _check_classes(self, y, sample_weight):
+        """Set `classes_` and the codes of the positive and the negative class."""
+        self.classes_ = np.unique(y)
+        n_classes = len(self.classes_)
+        if n_classes == 1:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes; got 1 class: {self.classes_[0]}."
+            )
+        if n_classes > 2:
+            if self._uses_feedback():
+                raise ValueError(
+                    "Only binary classification is supported. The type of the target is "
+                    f"{type_of_target(y)}. With feedback='none' any number of classes is."
+                )
+            if self.pos_label is not None:
+                raise ValueError(
+                    f"pos_label={self.pos_label!r} has no meaning for {n_classes} classes; set None."
+                )
+            self._positive = self._negative = None
+            return
+        self._positive = 1
+        if self.pos_label is not None:
+            if self.pos_label not in self.classes_.tolist():
+                raise ValueError(
+                    f"pos_label must be one of {self.classes_.tolist()}; got {self.pos_label!r}."
+                )
+            self._positive = self.classes_.tolist().index(self.pos_label)
+        elif np.average(y == self.classes_[1], weights=sample_weight) > 0.5:
+            warnings.warn(
+                f"The positive class {self.classes_[1]!r} is the more frequent one; early stages "
+                f"answer only the other, {self.classes_[0]!r}. Set pos_label to choose.",
+                UserWarning,
+                stacklevel=4,
+            )
+        self._negative = 1 - self._positive
+
+    def _route_metadata(self, fit_params, pairs):
+        """Parameters of the splitter, and of each stage's fit by name."""
+        if _routing_enabled():
+            routed = process_routing(self, "fit", **fit_params)
+            return routed["cv"].split, {name: dict(routed[name].fit) for name, _ in pairs}
+        groups = fit_params.pop("groups", None)
+        _raise_for_params(fit_params, self, "fit")
+        return ({} if groups is None else {"groups": groups}), {}
+
+    def _choose_held_out(self, y, train, split_params, seed):
+        """Mask over the rows in use of those that only the thresholds will see."""
+        groups = take_rows(split_params.get("groups"), train)
+        if groups is not None:
+            splitter = GroupShuffleSplit(1, test_size=self.validation_fraction, random_state=seed)
+        elif isinstance(self.cv, TimeSeriesSplit):
+            n_held = max(round(self.validation_fraction * train.size), 1)
+            return np.arange(train.size) >= train.size - n_held
+        else:
+            splitter = StratifiedShuffleSplit(
+                1, test_size=self.validation_fraction, random_state=seed
+            )
+        _, idx = next(splitter.split(train, y[train], groups))
+        return np.isin(np.arange(train.size), idx)
+
+    def _check_held_out(self, y, n_stages):
+        """Raise before any fit when the held-out rows are too few for the policy's promise."""
+        needed = caught_positives_needed(self.thresholds, n_stages)
+        n_positive = 0 if self._positive is None else (y == self.classes_[self._positive]).sum()
+        if n_positive < needed:
+            raise ValueError(
+                f"{self.thresholds!r} cannot be promised: it needs {needed} positives among the "
+                f"rows of validation_fraction={self.validation_fraction}; got {n_positive}."
+            )
+
+    def _uses_feedback(self):
+        """Whether later stages weigh the rows of earlier ones."""
+        return not (isinstance(self.feedback, str) and self.feedback == "none")
+
+    def _later_stages(self, later_fits, rows):
+        """What feedback sees of the later stages, on the rows that have out-of-fold scores."""
+        scored = rows.fitter.scored
+        return LaterStages(
+            positive=rows.fitter.codes[scored] == self._positive,
+            later_proba=np.column_stack(
+                [fit.proba[scored, self._positive] for fit in later_fits]
+            ),
+            catch_threshold=self.catch_threshold_,
+            sample_weight=rows.weight[scored],
+            later_costs=None if rows.costs is None else rows.costs[-len(later_fits) :],
+        )
+
+    def _find_catch_threshold(self, proba, rows):
+        """Score of the last stage from which a positive counts as caught."""
+        if self._positive is None:
+            return None
+        if self.catch_threshold == "argmax":
+            return 0.5
+        if self.catch_threshold != "best_f1":
+            return float(self.catch_threshold)
+        scored = rows.fitter.scored
+        positive = rows.fitter.codes[scored] == self._positive
+        return best_f1_cut(positive, proba[scored, self._positive], rows.weight[scored])
+
+    def _fit_survivors(self, name, stage, rows, survivors):
+        """Fit the last stage on the surviving rows only; all rows are scored."""
+        splits = [(train[survivors[train]], test) for train, test in rows.fitter.splits]
+        classes = self.classes_
+        check_splits(
+            [*splits, (survivors, survivors)], rows.fitter.codes, classes, among="surviving "
+        )
+        labels = classes[rows.fitter.codes]
+        return _fit_stage(name, stage, rows, labels, rows.fitter.sample_weight, survivors)
+
+    def _out_of_fold_scores(self, fits, rows):
+        """What policies see of the training rows that have out-of-fold scores."""
+        scored = rows.fitter.scored
+        stage_proba = np.stack([fit.proba[scored] for fit in fits], axis=1)
+        codes = rows.fitter.codes[scored]
+        return StageScores(
+            stage_proba=stage_proba,
+            y=codes,
+            sample_weight=rows.weight[scored],
+            negative=self._negative,
+            caught=self._caught_by(stage_proba[:, -1], self._is_positive(codes)),
+            stage_costs=rows.costs,
+            stage_names=tuple(fit.scorer.name for fit in fits),
+            untouched=False,
+        )
+
+    def _held_out_scores(self, X, y, sample_weight):
+        """What policies see of the rows that nothing was fitted on."""
+        return self._scores_of(X, np.searchsorted(self.classes_, y), sample_weight)
+
+    def _caught_by(self, last_proba, positive):
+        """Positives whose score by the last stage reaches the catch threshold."""
+        if positive is None:
+            return None
+        return positive & (last_proba[:, self._positive] >= self.catch_threshold_)
+
+    def _caught(self, X, positive, last_proba):
+        """Mask of the positives that the last stage, as fitted on all rows, catches."""
+        if positive is None:
+            return None
+        if last_proba is not None and self._catcher is self._scorers[-1]:
+            return self._caught_by(last_proba, positive)
+        caught = np.zeros(positive.size, dtype=bool)
+        idx = np.flatnonzero(positive)
+        if idx.size:
+            caught[idx] = self._caught_by(self._catcher(take_rows(X, idx)), positive[idx])
+        return caught
+
+    def _steps(self):
+        return [scorer.step for scorer in self._scorers]
+
+    def _count_costs(self):
+        """Multiply-adds of each stage, or None when some stage's cannot be counted."""
+        counts = [count_multiply_adds(stage) for stage in self.stages_]
+        return None if None in counts else np.array(counts, dtype=np.float64)
+
+    def _warn_of_loose_thresholds(self, scores):
+        """Warn when more rows reach the last stage than it was fitted on."""
+        if self.survivor_rate is None or scores.n_stages == 1:
+            return
+        pass_rate = scores.pass_rates(self.thresholds_)[-1]
+        if pass_rate > 1.1 * self.survivor_rate:
+            warnings.warn(
+                f"The thresholds pass {pass_rate:.3f} of the rows, but survivor_rate="
+                f"{self.survivor_rate}: the last stage will meet rows unlike those that it was "
+                "fitted on.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def get_metadata_routing(self):
+        """Get the metadata routing: `sample_weight` here, the rest to `cv` and the stages.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRouter
+        """
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        router.add(
+            cv=check_cv(self.cv),
+            method_mapping=MethodMapping().add(caller="fit", callee="split"),
+        )
+        for name, stage in check_stages(self.stages, reserved=()):
+            router.add(
+                **{name: stage}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
+            )
+        return router
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = not self._uses_feedback()
+        try:
+            stages = [stage for _, stage in check_stages(self.stages, reserved=())]
+            tags.input_tags.sparse, tags.input_tags.allow_nan = stage_input_tags(stages)
+        except (TypeError, ValueError):  # `fit` tells what is wrong with the stages
+            tags.input_tags.sparse = tags.input_tags.allow_nan = False
+        return tags
+
+    def _sk_visual_block_(self):
+        pairs = self.stages if isinstance(self.stages, (list, tuple)) else []
+        if not pairs:
+            return _VisualBlock("single", None, names="default stages", name_details="")
+        names, stages = zip(*pairs, strict=True)
+        return _VisualBlock("serial", list(stages), names=list(names), dash_wrapped=True)
+
+
+@dataclass(frozen=True)
+class _TrainingRows:
+    """The rows that stages are trained on, and those that only the thresholds will see."""
+
+    fitter: CrossFitter
+    costs: np.ndarray | None
+    stage_params: dict
+    held_out: tuple | None
+    idx: np.ndarray  # of the training rows among the rows given
+    n_given: int
+
+    @property
+    def weight(self):
+        """The caller's weights, ones where none were given."""
+        weight = self.fitter.sample_weight
+        return np.ones(self.fitter.codes.size) if weight is None else weight
+
+    def spread(self, values):
+        """Values of the training rows at the places of the rows given; nan elsewhere."""
+        if self.idx.size == self.n_given:
+            return values
+        full = np.full((self.n_given, *values.shape[1:]), np.nan)
+        full[self.idx] = values
+        return full
+
+
+def _fit_stage(name, stage, rows, target, weight, survivors=None):
+    """Cross-fit one stage on the training rows."""
+    if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
+        warn_of_resampling(name, stage)
+    params = rows.stage_params.get(name)
+    return rows.fitter.fit(
+        name, stage, target=target, weight=weight, rows=survivors, params=params
+    )
+
+
+def _survivors(scores, survivor_rate):
+    """Mask of the rows that the earlier stages score highest."""
+    thresholds = PassBudget(survivor_rate).find(scores)
+    return eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
+
+
+def _is_number(value):
+    """Whether the value is a real number, not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,0 +1,51 @@
+"""The private names of scikit-learn that skmsc uses, and nothing else.
+
+Everything that may move between scikit-learn releases is imported here, so that supporting a new
+release means reading one file.
+"""
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import _raise_for_params, _routing_enabled
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_method_params,
+    _check_n_features,
+    _check_sample_weight,
+    _num_samples,
+)
+
+try:  # scikit-learn >= 1.7
+    from sklearn.utils._repr_html.estimator import _VisualBlock
+except ImportError:
+    from sklearn.utils._estimator_html_repr import _VisualBlock
+
+__all__ = [
+    "_BaseComposition",
+    "_VisualBlock",
+    "_check_feature_names",
+    "_check_method_params",
+    "_check_n_features",
+    "_check_sample_weight",
+    "_num_samples",
+    "_raise_for_params",
+    "_routing_enabled",
+    "is_dataframe",
+    "take_rows",
+]
+
+
+def is_dataframe(X):
+    """Whether X is a dataframe (pandas, polars, ...) rather than an array or a sparse matrix."""
+    return hasattr(X, "columns") and not issparse(X)
+
+
+def take_rows(X, idx):
+    """Rows `idx` (integers) of an array, sparse matrix, dataframe, series or list; None stays None."""
+    if isinstance(X, np.ndarray):
+        return X[idx]
+    if X is None:
+        return None
+    return _safe_indexing(X, idx)

@@ -1,0 +1,119 @@
+"""A raw skorch net under scikit-learn's conventions."""
+
+import numpy as np
+import torch
+from skorch import NeuralNetBinaryClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
+
+
+class NetStage(ClassifierMixin, BaseEstimator):
+    """Make a skorch net accept what a scikit-learn classifier accepts.
+
+    X of any numeric dtype, dataframe or sparse matrix becomes a dense float32 array, labels of any
+    type become the codes that the criterion wants, and probabilities are taken in float64, so that
+    extreme rows keep distinct scores. A cascade wraps the nets it is given by itself; what a net
+    does in training (callbacks, validation split, device) remains skorch's.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier or skorch.NeuralNetBinaryClassifier
+        The net; it is cloned, never fitted itself.
+    random_state : int, RandomState instance or None, default=None
+        Seed of torch's generator during fit: initial weights, dropout and the order of batches.
+
+    Attributes
+    ----------
+    net_ : skorch net
+        The fitted net, with its history and callbacks.
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skorch import NeuralNetClassifier
+    >>> from sklearn.datasets import make_classification
+    >>> from skmsc.neural import NetStage
+    >>> X, y = make_classification(200, random_state=0)
+    >>> module = torch.nn.Linear(20, 2)
+    >>> net = NeuralNetClassifier(module, criterion=torch.nn.CrossEntropyLoss, verbose=0)
+    >>> NetStage(net, random_state=0).fit(X, y).predict_proba(X[:3]).shape
+    (3, 2)
+    """
+
+    def __init__(self, net, random_state=None):
+        self.net = net
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Fit a clone of the net.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Labels.
+
+        Returns
+        -------
+        self : NetStage
+        """
+        X = _dense_float32(X)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        one_output = isinstance(self.net, NeuralNetBinaryClassifier)
+        net = clone(self.net)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net.fit(X, codes.astype(np.float32 if one_output else np.int64))
+        self.net_ = net
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def predict_proba(self, X):
+        """Class probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes), float64
+        """
+        check_is_fitted(self)
+        to_proba = self.net_._get_predict_nonlinearity()
+        batches = []
+        for output in self.net_.forward_iter(_dense_float32(X), training=False):
+            output = output[0] if isinstance(output, tuple) else output
+            batches.append(to_proba(output.double()).cpu().numpy())
+        return np.concatenate(batches)
+
+    def predict(self, X):
+        """Most likely class of each row, ndarray of shape (n_samples,)."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def count_multiply_adds(self):
+        """Multiply-adds of one row through the net's linear layers; None if it has other layers."""
+        total = 0
+        for module in self.net_.module_.modules():
+            own = sum(p.numel() for p in module.parameters(recurse=False))
+            if isinstance(module, torch.nn.Linear):
+                total += module.weight.numel()
+            elif own:
+                return None
+        return total
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _dense_float32(X):
+    """X as a dense, finite float32 array of shape (n_samples, n_features)."""
+    X = check_array(X, accept_sparse="csr", dtype=np.float32)
+    return X.toarray() if hasattr(X, "toarray") else X

@@ -1,0 +1,103 @@
+"""Reach a multi-stage classifier through pipelines, searches and threshold wrappers."""
+
+from sklearn.pipeline import Pipeline
+
+
+def unwrap(estimator, X):
+    """Give the multi-stage classifier inside an estimator, and X as it arrives there.
+
+    Earlier steps of a pipeline are applied once. Understood are pipelines, fitted searches
+    (``best_estimator_``) and wrappers of one fitted estimator (``estimator_``), such as
+    `FixedThresholdClassifier`.
+
+    Raises
+    ------
+    TypeError
+        When there is no multi-stage classifier inside.
+    """
+    given = estimator
+    while not hasattr(estimator, "stage_proba"):
+        if isinstance(estimator, Pipeline):
+            if len(estimator.steps) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator.steps[-1][1]
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "estimator_"):
+            estimator = estimator.estimator_
+        else:
+            raise TypeError(f"There is no fitted multi-stage classifier in {given!r}.")
+    return estimator, X
+
+
+def route(estimator, X):
+    """Tell which stage of the classifier inside an estimator answers each row.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted multi-stage classifier, or a pipeline, search or threshold wrapper around one.
+    X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+        Rows as the estimator takes them.
+
+    Returns
+    -------
+    routing : skmsc.routing.Routing
+
+    Raises
+    ------
+    TypeError
+        When there is no multi-stage classifier inside.
+
+    Examples
+    --------
+    >>> import skmsc
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = make_classification(300, weights=[.8], random_state=0)
+    >>> model = make_pipeline(
+    ...     StandardScaler(),
+    ...     skmsc.FeedbackCascadeClassifier(thresholds=skmsc.PassBudget(.3), random_state=0),
+    ... ).fit(X, y)
+    >>> skmsc.route(model, X[:5]).stage.shape
+    (5,)
+    """
+    model, X = unwrap(estimator, X)
+    return model.route(X)
+
+
+def report(estimator, X, y=None, *, sample_weight=None):
+    """Report what each stage of the classifier inside an estimator does.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted multi-stage classifier, or a pipeline, search or threshold wrapper around one.
+    X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+        Rows as the estimator takes them.
+    y : array-like of shape (n_samples,), default=None
+        Labels.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    report : skmsc.reporting.StageReport
+
+    Raises
+    ------
+    TypeError
+        When there is no multi-stage classifier inside.
+
+    Examples
+    --------
+    >>> import skmsc
+    >>> from sklearn.datasets import make_classification
+    >>> X, y = make_classification(300, weights=[.8], random_state=0)
+    >>> model = skmsc.FeedbackCascadeClassifier(thresholds=skmsc.PassBudget(.3), random_state=0)
+    >>> skmsc.report(model.fit(X, y), X).columns["stage"]
+    ('screen', 'final')
+    """
+    model, X = unwrap(estimator, X)
+    return model.report(X, y, sample_weight=sample_weight)

@@ -1,0 +1,101 @@
+"""Which stage answers which row, computing only what is needed.
+
+Everything here is NumPy that knows nothing of how a stage was trained. Two ways to the same answer:
+`route` is lazy, it runs stage k only on the rows that no earlier stage answered; `skmsc.thresholds.eager_stage`
+reads the answer off the scores of all stages on all rows. That the two agree is the test that the
+package rests on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skmsc._sklearn import _num_samples, take_rows
+from skmsc.thresholds import reaches
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which stage answered each row, with what, at what cost.
+
+    Attributes
+    ----------
+    stage : ndarray of shape (n_samples,)
+        Index of the stage that answered the row; 0 is the first and cheapest.
+    proba : ndarray of shape (n_samples, n_classes)
+        Class probabilities of the answer. From an estimator's `route` method these are what
+        `predict_proba` returns; from `skmsc.routing.route` the raw scores of the stage.
+    cost : ndarray of shape (n_samples,) or None
+        Sum of the costs of the stages that ran on the row, in the units of the estimator's
+        ``stage_costs``; None where the costs are not known.
+    """
+
+    stage: np.ndarray
+    proba: np.ndarray
+    cost: np.ndarray | None
+
+    def __repr__(self):
+        counts = np.bincount(self.stage).tolist()
+        cost = "unknown" if self.cost is None else f"{np.mean(self.cost):.4g}"
+        return f"Routing({self.stage.size} rows, answered per stage {counts}, mean cost {cost})"
+
+
+def route(steps, X, thresholds, stage_costs=None):
+    """Run the stages in order, each only on the rows that are still waiting.
+
+    Parameters
+    ----------
+    steps : sequence of callables
+        ``step(carry) -> (proba, carry)`` with `proba` float64 of shape (n_waiting, n_classes) and
+        `carry` whatever the next step needs, with one row for each waiting row: for a cascade the
+        rows of X, for a network their hidden features. The first gets X.
+    X : array-like, sparse matrix or dataframe with n_samples rows
+        Input of the first step.
+    thresholds : ndarray of shape (n_stages, n_classes)
+        Stage k answers a row when, for some class c, its score reaches ``thresholds[k, c]``. The
+        last row is not read: the last stage always answers.
+    stage_costs : ndarray of shape (n_stages,), default=None
+        Cost of running each stage on one row.
+
+    Returns
+    -------
+    routing : Routing
+        With the raw scores of the answering stage as `proba`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmsc.routing import route
+    >>> cheap = lambda X: (np.column_stack([1 - X[:, 0], X[:, 0]]), X)
+    >>> heavy = lambda X: (np.column_stack([1 - X[:, 1], X[:, 1]]), X)
+    >>> X = np.array([[.1, .9], [.6, .2], [.7, .8]])
+    >>> thresholds = np.array([[.5, np.inf], [-np.inf, -np.inf]])
+    >>> routing = route([cheap, heavy], X, thresholds, np.array([1., 10.]))
+    >>> routing.stage
+    array([0, 1, 1])
+    >>> routing.cost
+    array([ 1., 11., 11.])
+    """
+    n_samples = _num_samples(X)
+    stage = np.zeros(n_samples, dtype=np.intp)
+    waiting = None  # idx of the rows that no stage has answered; None: all of them
+    carry = X
+    for k, step in enumerate(steps):
+        scores, carry = step(carry)
+        if waiting is None:
+            proba = np.array(scores, dtype=np.float64)
+        else:
+            proba[waiting] = scores
+            stage[waiting] = k
+        if k == len(steps) - 1:
+            break
+        passed = np.flatnonzero(~reaches(scores, thresholds[k]))
+        if passed.size == 0:
+            break
+        if passed.size < len(scores):
+            waiting = passed if waiting is None else waiting[passed]
+            carry = take_rows(carry, passed)
+        elif waiting is None:
+            waiting = passed
+    cost = None if stage_costs is None else np.cumsum(stage_costs)[stage]
+    return Routing(stage, proba, cost)

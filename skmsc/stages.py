@@ -1,0 +1,405 @@
+"""What a stage is: its name and place, how it is fitted with weights, its scores and its cost.
+
+A stage is any scikit-learn classifier, pipeline or frozen estimator, or a skorch net. Stage 0 is the
+first and cheapest. Nothing here knows in which order the stages are trained, or what cuts them.
+"""
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
+
+from skmsc._sklearn import _routing_enabled, take_rows
+from skmsc.calibration import Calibration
+
+# Metadata name under which a pipeline's classifier receives its weights when metadata routing is
+# on: its transformers ask for the caller's own weights by the ordinary name.
+_STAGE_WEIGHT = "stage_weight"
+
+
+def default_stages():
+    """Stages that a cascade takes when none are given.
+
+    Returns
+    -------
+    stages : list of (str, estimator)
+        A scaled logistic regression named "screen" and histogram gradient boosting named "final".
+
+    Examples
+    --------
+    >>> from skmsc import default_stages
+    >>> [name for name, _ in default_stages()]
+    ['screen', 'final']
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    screen = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return [("screen", screen), ("final", HistGradientBoostingClassifier())]
+
+
+def check_stages(stages, reserved):
+    """Validate a `stages` argument and return the (name, stage) pairs that are not "drop".
+
+    Parameters
+    ----------
+    stages : list of (str, estimator)
+        As the estimator was given; None stands for `default_stages`.
+    reserved : iterable of str
+        Names that a stage may not have, since the estimator's parameters have them.
+
+    Raises
+    ------
+    TypeError
+        When `stages` is not a list of pairs or a stage is not a classifier.
+    ValueError
+        When names repeat, contain "__", are reserved, or no stage is left.
+    """
+    if stages is None:
+        return default_stages()
+    valid = "a list of (name, classifier) pairs, cheapest first"
+    if not isinstance(stages, (list, tuple)) or not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
+        for pair in stages
+    ):
+        raise TypeError(f"stages must be {valid}; got {stages!r}.")
+    names = [name for name, _ in stages]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Names of stages must be unique; {name!r} is given twice.")
+        if "__" in name or not name:
+            raise ValueError(f"Names of stages must not be empty or contain '__'; got {name!r}.")
+        if name in reserved:
+            raise ValueError(f"A stage cannot be named like a parameter of its owner: {name!r}.")
+    kept = [
+        (name, stage) for name, stage in stages if not isinstance(stage, str) or stage != "drop"
+    ]
+    if not kept:
+        raise ValueError(f"stages must be {valid}, at least one of them not 'drop'; got {stages!r}.")
+    for name, stage in kept:
+        if isinstance(stage, type) or not hasattr(stage, "fit"):
+            raise TypeError(f"Stage {name!r} must be a classifier object or 'drop'; got {stage!r}.")
+        if not is_classifier(stage) and not is_skorch_net(stage):
+            raise TypeError(f"Stage {name!r} must be a classifier; got {stage!r}.")
+        last = final_step(stage)
+        scores = ("predict_proba", "decision_function")
+        if not any(hasattr(last, method) for method in scores):
+            raise TypeError(
+                f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
+            )
+    return kept
+
+
+def check_stage_costs(stage_costs, names):
+    """Costs as an array of shape (n_stages,), or None when None is given.
+
+    `stage_costs` is a sequence in working order or a mapping from names.
+    """
+    if stage_costs is None:
+        return None
+    valid = f"one finite number >= 0 for each of the stages {list(names)}"
+    if isinstance(stage_costs, Mapping):
+        if not set(names) <= set(stage_costs):
+            raise ValueError(f"stage_costs must hold {valid}; got {stage_costs!r}.")
+        stage_costs = [stage_costs[name] for name in names]
+    try:
+        costs = np.asarray(stage_costs, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"stage_costs must be {valid}; got {stage_costs!r}.") from None
+    if costs.shape != (len(names),) or not np.isfinite(costs).all() or (costs < 0).any():
+        raise ValueError(f"stage_costs must be {valid}; got {stage_costs!r}.")
+    return costs
+
+
+def is_skorch_net(estimator):
+    """Whether the estimator is a skorch net, told without importing skorch."""
+    skorch = sys.modules.get("skorch")
+    return skorch is not None and isinstance(estimator, skorch.NeuralNet)
+
+
+def final_step(stage):
+    """Classifier at the end of a stage: the last step of a pipeline, else the stage itself."""
+    while isinstance(stage, Pipeline):
+        stage = stage.steps[-1][1]
+    return stage
+
+
+def clone_stage(stage):
+    """Unfitted copy of a stage in which a raw skorch net speaks scikit-learn's conventions."""
+    stage = clone(stage)
+    if is_skorch_net(stage):
+        from skmsc.neural import NetStage
+
+        return NetStage(stage)
+    if isinstance(stage, Pipeline) and (
+        is_skorch_net(final_step(stage)) or isinstance(stage.steps[-1][1], Pipeline)
+    ):
+        name, last = stage.steps[-1]
+        stage.steps[-1] = (name, clone_stage(last))
+    return stage
+
+
+def stage_input_tags(stages):
+    """What every stage accepts: (sparse, allow_nan)."""
+    tags = [get_tags(clone_stage(stage)).input_tags for stage in stages]
+    return all(t.sparse for t in tags), all(t.allow_nan for t in tags)
+
+
+def takes_weight(stage):
+    """Whether the classifier at the end of the stage takes `sample_weight` in fit."""
+    last = final_step(stage)
+    if isinstance(last, FrozenEstimator):
+        return True  # it is not fitted: there is nothing to weigh
+    if not has_fit_parameter(last, "sample_weight"):
+        return False
+    return not _routing_enabled() or _requests(last) is not False
+
+
+def fit_stage(stage, X, y, *, weight, sample_weight, seed, params):
+    """Fit a copy of a stage.
+
+    Parameters
+    ----------
+    stage : estimator
+        Not changed; a frozen estimator is returned as it is.
+    X : array, sparse matrix or dataframe of n_samples rows
+        Training rows.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    weight : ndarray of shape (n_samples,) or None
+        Weights of the stage's rows. A classifier that takes none is fitted on rows that are
+        resampled in proportion to them.
+    sample_weight : ndarray of shape (n_samples,) or None
+        The caller's weights, for those transformers of a pipeline that take weights: how much a
+        row matters to the classifier does not change the distribution of the data.
+    seed : int
+        Set as `random_state` of every part of the stage that has none.
+    params : dict
+        Further parameters of the stage's fit.
+
+    Returns
+    -------
+    fitted : estimator
+    """
+    stage = clone_stage(stage)
+    if isinstance(stage, FrozenEstimator):
+        return stage
+    rng = np.random.RandomState(seed)
+    _set_seeds(stage, rng)
+    if weight is not None and not takes_weight(stage):
+        idx = systematic_resample(weight, y, rng)
+        X, y, sample_weight = take_rows(X, idx), y[idx], None
+        params = {key: take_rows(value, idx) for key, value in params.items()}
+        weight = None
+    return stage.fit(X, y, **params, **_weight_params(stage, weight, sample_weight))
+
+
+def _weight_params(stage, weight, sample_weight):
+    """Fit parameters that hand each part of the stage its weights."""
+    if not isinstance(stage, Pipeline):
+        return {} if weight is None else {"sample_weight": weight}
+    params = {}
+    for name, step in stage.steps[:-1]:
+        if sample_weight is None or not has_fit_parameter(step, "sample_weight"):
+            continue
+        if not _routing_enabled():
+            params[f"{name}__sample_weight"] = sample_weight
+        elif _requests(step) is not False:
+            step.set_fit_request(sample_weight=True)
+            params["sample_weight"] = sample_weight
+    name, last = stage.steps[-1]
+    if not _routing_enabled():
+        nested = _weight_params(last, weight, sample_weight)
+        return params | {f"{name}__{key}": value for key, value in nested.items()}
+    if weight is not None:
+        final_step(last).set_fit_request(sample_weight=_STAGE_WEIGHT)
+        params[_STAGE_WEIGHT] = weight
+    return params
+
+
+def _requests(consumer):
+    """What the consumer's fit says of `sample_weight` under metadata routing; None: nothing."""
+    return consumer.get_metadata_routing().fit.requests.get("sample_weight")
+
+
+def _set_seeds(stage, rng):
+    """Give an integer seed to every part of the stage whose `random_state` is None."""
+    unset = [
+        key
+        for key, value in sorted(stage.get_params(deep=True).items())
+        if value is None and (key == "random_state" or key.endswith("__random_state"))
+    ]
+    if unset:
+        stage.set_params(**{key: rng.randint(np.iinfo(np.int32).max) for key in unset})
+
+
+def systematic_resample(weight, y, rng):
+    """Rows drawn in proportion to weights, with as little chance as possible.
+
+    Systematic sampling: a row of weight w (in units of the mean) is drawn floor(w) or ceil(w)
+    times, so equal weights give exactly the original rows. Every class keeps at least one row.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_samples,)
+        Weights >= 0.
+    y : ndarray of shape (n_samples,)
+        Labels; the rows are walked class by class, so that class shares keep their weight.
+    rng : numpy.random.RandomState
+        Source of the one random number that is drawn.
+
+    Returns
+    -------
+    idx : ndarray of shape (about n_samples,)
+        Row indices in ascending order, repeated as often as drawn.
+    """
+    n_samples = weight.size
+    if np.ptp(weight) == 0:
+        return np.arange(n_samples)
+    order = np.argsort(y, kind="stable")
+    ticks = np.cumsum(weight[order] * (n_samples / weight.sum()))
+    counts = np.empty(n_samples, dtype=np.intp)
+    counts[order] = np.diff(np.floor(ticks + rng.uniform()), prepend=0.0)
+    for label in np.unique(y):
+        mine = np.flatnonzero(y == label)
+        if not counts[mine].any():
+            counts[mine[weight[mine].argmax()]] = 1
+    return np.repeat(np.arange(n_samples), counts)
+
+
+@dataclass(frozen=True)
+class StageScorer:
+    """A fitted stage as a function from rows to float64 class scores.
+
+    Attributes
+    ----------
+    name : str
+        Name of the stage.
+    estimator : estimator
+        The fitted stage.
+    columns : ndarray of shape (n_stage_classes,) or None
+        Where the stage's classes stand among all classes; None: the two are the same.
+    n_classes : int
+        Number of classes.
+    decision_map : Calibration or None
+        Map from decision values to probabilities, for a stage without `predict_proba`.
+    """
+
+    name: str
+    estimator: object
+    columns: np.ndarray | None
+    n_classes: int
+    decision_map: Calibration | None = None
+
+    @classmethod
+    def of(cls, name, estimator, classes):
+        """Scorer of a fitted stage; raises ValueError when it knows other classes."""
+        known = estimator.classes_
+        if np.array_equal(known, classes):
+            return cls(name, estimator, None, len(classes))
+        if not np.isin(known, classes).all():
+            raise ValueError(
+                f"Stage {name!r} was fitted on the classes {known}, but y has {classes}."
+            )
+        return cls(name, estimator, np.searchsorted(classes, known), len(classes))
+
+    @property
+    def has_proba(self):
+        """Whether the stage gives probabilities itself."""
+        return hasattr(self.estimator, "predict_proba")
+
+    def raw(self, X):
+        """Probabilities, or decision values where the stage has no probabilities.
+
+        Returns an ndarray of shape (n_samples, n_classes); the decision values of two classes are
+        mirrored. Classes that the stage does not know have probability 0.
+        """
+        if self.has_proba:
+            scores = _float64_proba(self.estimator.predict_proba(X))
+        else:
+            scores = np.asarray(self.estimator.decision_function(X), dtype=np.float64)
+            if scores.ndim == 1:
+                scores = np.column_stack([-scores, scores])
+        n_known = self.n_classes if self.columns is None else self.columns.size
+        if scores.ndim != 2 or scores.shape[1] != n_known:
+            raise ValueError(
+                f"Stage {self.name!r} must give scores of shape (n_samples, {n_known}); got "
+                f"{scores.shape}."
+            )
+        if not np.isfinite(scores.sum()):
+            raise ValueError(f"Stage {self.name!r} gave scores that are nan or infinite.")
+        if self.columns is None:
+            return scores
+        lowest = 0.0 if self.has_proba else scores.min(axis=1, keepdims=True)
+        full = np.full((len(scores), self.n_classes), lowest)
+        full[:, self.columns] = scores
+        return full
+
+    def __call__(self, X):
+        """Class scores in [0, 1], float64 of shape (n_samples, n_classes)."""
+        scores = self.raw(X)
+        return scores if self.decision_map is None else self.decision_map(scores)
+
+    def step(self, X):
+        """One step of `skmsc.routing.route`: the carry is the waiting rows."""
+        return self(X), X
+
+
+def _float64_proba(proba):
+    """Probabilities in float64; of two in float32 the larger is taken as 1 minus the smaller."""
+    proba = np.asarray(proba)
+    if proba.dtype == np.float64 or proba.ndim != 2 or proba.shape[1] != 2:
+        return proba.astype(np.float64, copy=False)
+    # Near 1 float32 has steps of 6e-8, near 0 it still tells 1e-9 from 1e-10.
+    proba = proba.astype(np.float64)
+    small = proba.min(axis=1)
+    return np.where(proba <= small[:, None], small[:, None], 1.0 - small[:, None])
+
+
+def count_multiply_adds(estimator):
+    """Multiply-adds that a fitted stage spends on one row; None where they cannot be counted.
+
+    Counted are scalers, linear projections, linear classifiers, `MLPClassifier`, nets of linear
+    layers, and pipelines of these. Trees and neighbours compare rather than multiply.
+    """
+    if isinstance(estimator, Pipeline):
+        parts = [count_multiply_adds(step) for _, step in estimator.steps]
+        return None if None in parts else sum(parts)
+    if isinstance(estimator, FrozenEstimator):
+        return count_multiply_adds(estimator.estimator)
+    if estimator is None or (isinstance(estimator, str) and estimator == "passthrough"):
+        return 0
+    if hasattr(estimator, "count_multiply_adds"):
+        return estimator.count_multiply_adds()
+    kind = type(estimator).__name__
+    if not type(estimator).__module__.startswith("sklearn."):
+        return None
+    if kind in ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"):
+        return int(estimator.n_features_in_)
+    if kind in ("PCA", "TruncatedSVD"):
+        return int(estimator.components_.size)
+    if kind == "MLPClassifier":
+        return int(sum(coef.size for coef in estimator.coefs_))
+    linear = ("LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "RidgeClassifier")
+    if kind in (*linear, "RidgeClassifierCV", "LinearSVC", "Perceptron"):
+        return int(np.size(estimator.coef_))
+    return None
+
+
+def warn_of_resampling(name, stage):
+    """Say that a stage's weights are honoured by resampling."""
+    warnings.warn(
+        f"Stage {name!r} ({type(final_step(stage)).__name__}) takes no sample_weight: its training "
+        "rows are resampled in proportion to the weights.",
+        UserWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,1 @@
+"""What each estimator's training adds: arrays in, sample weights and targets out."""

@@ -1,0 +1,77 @@
+"""`import skmsc` is as light as `import sklearn`; private scikit-learn names stay in one module."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skmsc
+
+PACKAGE = Path(skmsc.__file__).parent
+HEAVY = ("torch", "skorch", "matplotlib")
+OPTIONAL = ("matplotlib", "pandas", "polars", "pyarrow")
+
+
+def output_of(code):
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_after(statements):
+    """Which of the heavy packages a fresh interpreter has loaded after the statements."""
+    code = f"{statements}\nimport sys\nprint(*[name for name in {HEAVY} if name in sys.modules])"
+    return output_of(code).split()
+
+
+def private_sklearn_imports(path):
+    """Private names that a file imports from scikit-learn, as dotted names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, *rest = name.split(".")
+            if first == "sklearn" and any(part.startswith("_") for part in rest):
+                yield name
+
+
+def test_import_is_light():
+    assert loaded_after("import skmsc") == []
+
+
+def test_public_names_resolve_and_are_light():
+    assert skmsc.__all__
+    assert len(set(skmsc.__all__)) == len(skmsc.__all__)
+    assert loaded_after("".join(f"from skmsc import {name}\n" for name in skmsc.__all__)) == []
+
+
+def test_public_names_need_no_optional_package():
+    # scikit-learn itself loads pandas where there is one, so that absence is what can be tested:
+    # None in sys.modules makes an import raise ImportError.
+    absent = f"import sys\nsys.modules.update(dict.fromkeys({OPTIONAL}))\n"
+    assert output_of(absent + "from skmsc import *\nprint('imported')").strip() == "imported"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.relative_to(PACKAGE).as_posix())
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path != PACKAGE / "_sklearn.py"
+    ],
+)
+def test_private_sklearn_names_stay_in_one_module(path):
+    assert list(private_sklearn_imports(path)) == []
