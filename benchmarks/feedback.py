@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from benchmarks import reference
+from benchmarks.command import parse_arguments
 from benchmarks.datasets import SPECIALIST_CHEAP, SPECIALIST_COSTLY, specialist
 from benchmarks.objective import (
     best_f1_cut,
@@ -24,7 +25,6 @@ from benchmarks.objective import (
     retained_recall,
     write,
 )
-from benchmarks.run import parse_arguments
 
 N_SEEDS = 20
 PASS_RATE = 0.2

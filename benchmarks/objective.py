@@ -53,7 +53,7 @@ def measure(split, answers, *, screen_cost, caught=None):
     -------
     dict of str to float
         ``pass_rate`` is realised on the test rows, ``cost`` is the mean per row in calls of the
-        last stage, ``retained`` the share of the caught positives that reach the last stage.
+        last stage, ``retained`` the share of the caught positives that no early stage rejects.
     """
     weight = split.w_test
     pass_rate = float(np.average(answers.passed, weights=weight))
@@ -66,13 +66,13 @@ def measure(split, answers, *, screen_cost, caught=None):
     values["pass_rate"] = pass_rate
     values["cost"] = screen_cost * answers.screened + pass_rate
     if caught is not None:
-        values["retained"] = retained_recall(answers.passed, caught, weight)
+        values["retained"] = retained_recall(answers.kept, caught, weight)
     return {name: float(value) for name, value in values.items()}
 
 
-def retained_recall(passed, caught, weight=None):
-    """Share of the caught positives that reach the last stage."""
-    return float(np.average(passed[caught], weights=None if weight is None else weight[caught]))
+def retained_recall(kept, caught, weight=None):
+    """Share of the caught positives that are kept, that is, not rejected by an early stage."""
+    return float(np.average(kept[caught], weights=None if weight is None else weight[caught]))
 
 
 def best_f1_cut(y, score, weight=None):

@@ -12,17 +12,20 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 N_FOLDS = 5
 
 
 def fit(model, X, y, weight=None):
-    """Fit a clone; a pipeline's weights go to its classifier."""
+    """Fit a clone; in a pipeline every step that takes weights gets them."""
     model = clone(model)
     if weight is None:
         return model.fit(X, y)
-    prefix = f"{model.steps[-1][0]}__" if isinstance(model, Pipeline) else ""
-    return model.fit(X, y, **{f"{prefix}sample_weight": weight})
+    if not isinstance(model, Pipeline):
+        return model.fit(X, y, sample_weight=weight)
+    names = [name for name, step in model.steps if has_fit_parameter(step, "sample_weight")]
+    return model.fit(X, y, **{f"{name}__sample_weight": weight for name in names})
 
 
 def out_of_fold(model, X, y, weight=None, *, cv=N_FOLDS):
@@ -99,12 +102,13 @@ def caught_feedback(y, later_score, cut, *, temperature):
 
 
 def gain_feedback(y, later_score, cut, *, temperature, error_costs, later_cost):
-    """Target: passing the row pays; weight: what it pays or costs.
+    """Target: passing the row pays; weight: what it pays or costs, with mean 1.
 
-    With q for the flag of the later stage, passing a row gains
+    The mean matters only against the penalty of the stage, which it leaves as it is. With q for the flag of the later stage, passing a row gains
     ``D = C_FN y q - C_FP (1 - y) q - later_cost`` over rejecting it.
     """
     false_negative_cost, false_positive_cost = error_costs
     q = soft_flags(later_score, cut, temperature)
     gain = q * np.where(y == 1, false_negative_cost, -false_positive_cost) - later_cost
-    return (gain > 0).astype(int), np.abs(gain)
+    weight = np.abs(gain)
+    return (gain > 0).astype(int), weight / weight.mean()

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import time
-from pathlib import Path
+
+from benchmarks.command import parse_arguments
 
 # Timing last, so that nothing of this run is still cooling the caches it measures.
 QUESTIONS = ("quality", "feedback", "speed")
-
-
-def parse_arguments(description, *, needs_data, argv=None):
-    """The command line that all questions share."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, required=needs_data, metavar="DIR", help="folder of the public data sets"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="few repeats: shows that the code runs, no evidence"
-    )
-    return parser.parse_args(argv)
 
 
 def main(arguments):

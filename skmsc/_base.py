@@ -49,7 +49,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         y : ndarray of shape (n_samples,)
             Most likely class by `predict_proba`.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
 
     def predict_proba(self, X):
         """Predict class probabilities, running later stages only on rows that reach them.

@@ -10,6 +10,7 @@ stage's decision is q = sigma((logit p - logit t) / T) for its score p, catch th
 temperature T, so q tends to 1[p >= t] as T tends to 0.
 """
 
+import warnings
 from dataclasses import dataclass
 from numbers import Real
 
@@ -233,11 +234,14 @@ class GainFeedback(BaseEstimator):
         gain = self.gain(signal)
         target, weight = gain > 0, np.abs(gain)
         if target.all() or not target.any():
-            raise ValueError(
+            warnings.warn(
                 f"{self!r}: by these costs it pays to pass {'every' if target.all() else 'no'} "
-                "row, which leaves nothing to learn; change error_costs, stage_costs or "
-                "catch_threshold."
+                "row, which leaves nothing to learn, so the stage is trained without feedback; "
+                "consider other error_costs, stage_costs or catch_threshold.",
+                UserWarning,
+                stacklevel=2,
             )
+            return signal.positive, np.ones(target.size)
         weight = weight / np.average(weight, weights=signal.sample_weight)
         return target, (1 - self.strength) + self.strength * weight
 

@@ -1,0 +1,183 @@
+"""What does a cascade keep of its last stage's quality, and at what cost?
+
+Run alone with ``python -m benchmarks.quality --data DIR [--quick]``.
+"""
+
+from __future__ import annotations
+
+import time
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks import methods
+from benchmarks.command import parse_arguments
+from benchmarks.datasets import CARD_WEEKS, card_week, ulb
+from benchmarks.objective import (
+    expect,
+    expectation_table,
+    interval,
+    markdown_table,
+    measure,
+    paired,
+    plus_minus,
+    write,
+)
+
+RATES = (0.02, 0.05, 0.10, 0.20)
+ULB_SEEDS = (0, 1, 2, 3, 4)
+FULL_TABLE_RATE = 0.10
+MEASURES = ("auc", "ap", "cp100", "pass_rate", "cost", "retained")
+DATASETS = {
+    "card": "Card fraud: mean ± half width of the 95 % interval over training weeks",
+    "ulb": "ULB credit cards, weighted: mean ± half width of the 95 % interval over stratified splits",
+    "ulb by time": "ULB credit cards, weighted: the first two thirds by time train (one split, no interval)",
+}
+SCREEN_ALONE = "logistic alone"
+
+
+def splits(data_dir, quick):
+    """``(dataset, split)`` of all repeats."""
+    for start in CARD_WEEKS[-1:] if quick else CARD_WEEKS:
+        yield "card", card_week(data_dir, start)
+    for seed in ULB_SEEDS[:1] if quick else ULB_SEEDS:
+        yield "ulb", ulb(data_dir, seed)
+    if not quick:
+        yield "ulb by time", ulb(data_dir, "time")
+
+
+def run_split(split, last_name):
+    """Records of all methods around one last stage on one split."""
+    last = methods.LAST_STAGES[last_name]()
+    stages = methods.fit_stages(split, last)
+
+    def record(method, rate, answers, **more):
+        # A screen alone rejects nothing on behalf of a later stage.
+        caught = None if method == SCREEN_ALONE else stages.caught
+        values = measure(split, answers, screen_cost=stages.screen_cost, caught=caught)
+        return {"repeat": split.name, "last": last_name, "method": method, "rate": rate, **values, **more}
+
+    yield record(SCREEN_ALONE, None, methods.alone(stages.screen_test[:, 1], is_last=False))
+    yield record(f"{last_name} alone", None, methods.alone(stages.last_test[:, 1], is_last=True))
+    for survivors in (False, True):
+        for rate, answers in methods.by_hand(split, stages, RATES, survivors=survivors):
+            yield record(named("by hand", survivors), rate, answers)
+    for rate, answers in methods.scikit_fallback(split, stages, RATES):
+        yield record("scikit-fallback", rate, answers)
+    with TemporaryDirectory() as memory:
+        for feedback in methods.FEEDBACKS:
+            for survivors in (False, True):
+                name = named(f"skmsc {feedback}", survivors)
+                fits = methods.ours(split, last, RATES, feedback=feedback, survivors=survivors, memory=memory)
+                for rate, cascade, answers in fits:
+                    check = {"cut": 1 - float(cascade.thresholds_[0, 0])}
+                    if not survivors:
+                        # Same rows, same seed: the last stage must be the one fitted alone.
+                        own = cascade.stage_proba(split.X_test)[:, -1]
+                        check["last_differs"] = float(np.abs(own - stages.last_test).max())
+                    yield record(name, rate, answers, **check)
+
+
+def named(method, survivors):
+    """Method name with its last stage's training rows."""
+    return f"{method}, survivors" if survivors else method
+
+
+def rows_of(records, dataset, last_name):
+    """The records of one table."""
+    return [r for r in records if r["dataset"] == dataset and r["last"] == last_name]
+
+
+def cell(records, method, rate, value, digits=3):
+    """Mean and interval of one measure of one method."""
+    chosen = [r[value] for r in records if r["method"] == method and r["rate"] == rate and value in r]
+    return plus_minus(interval(chosen), digits) if chosen else ""
+
+
+def tables(records, last_name):
+    """AP at every pass rate, its difference from the last stage alone, and all measures at one rate."""
+    methods_in_order = list(dict.fromkeys(r["method"] for r in records))
+    alone = [m for m in methods_in_order if "alone" in m]
+    cascades = [m for m in methods_in_order if m not in alone]
+    against = {"method": f"{last_name} alone", "rate": None}
+
+    def gain(method, rate):
+        return paired(records, "repeat", "ap", {"method": method, "rate": rate}, against)
+
+    ap = [
+        [method, *(cell(records, method, rate, "ap") for rate in RATES)] for method in cascades
+    ]
+    gains = [[method, *(plus_minus(gain(method, rate), 4) for rate in RATES)] for method in cascades]
+    full = [[m, *(cell(records, m, None, value) for value in MEASURES)] for m in alone]
+    full += [[m, *(cell(records, m, FULL_TABLE_RATE, value) for value in MEASURES)] for m in cascades]
+    rates = [f"{rate:.0%}" for rate in RATES]
+    realised = [
+        [method, *(cell(records, method, rate, "pass_rate") for rate in RATES)] for method in cascades
+    ]
+    return "\n\n".join(
+        [
+            f"All measures, cascades at {FULL_TABLE_RATE:.0%} pass:",
+            markdown_table(["method", *MEASURES], full),
+            "AP by pass rate:",
+            markdown_table(["method", *rates], ap),
+            f"AP minus that of {last_name} alone, paired:",
+            markdown_table(["method", *rates], gains),
+            "Pass rate realised on the test rows:",
+            markdown_table(["method", *rates], realised),
+        ]
+    )
+
+
+def card_expectations(records):
+    """What was expected on card fraud at 10 % pass, with the default feedback."""
+    rate = FULL_TABLE_RATE
+
+    def gain(last_name, method, against):
+        chosen = rows_of(records, "card", last_name)
+        other = {"method": against, "rate": None}
+        return paired(chosen, "repeat", "ap", {"method": method, "rate": rate}, other)["mean"]
+
+    ours = "skmsc caught"
+    return [
+        expect("forest cascade minus forest alone, AP", gain("forest", ours, "forest alone"), at_least=-0.003),
+        expect(
+            "LightGBM survivors minus LightGBM alone, AP",
+            gain("lightgbm", named(ours, True), "lightgbm alone"),
+            at_least=0.02,
+        ),
+        expect(
+            "skmsc's last stage differs from the model fitted alone",
+            max(r["last_differs"] for r in records if "last_differs" in r),
+            at_most=1e-9,
+        ),
+    ]
+
+
+def main(arguments):
+    """Ask the question, write results/quality.md and .json; return the expectations."""
+    records = []
+    for dataset, split in splits(arguments.data, arguments.quick):
+        for last_name in methods.LAST_STAGES:
+            start = time.perf_counter()
+            records += [{"dataset": dataset, **record} for record in run_split(split, last_name)]
+            print(f"{dataset} {split.name} {last_name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+    expectations = card_expectations(records)
+    parts = [
+        "# Quality: what a cascade keeps of its last stage",
+        "Cost is the mean per row in calls of the last stage, the screen's own (measured) cost included. "
+        "Retained is the share of the frauds that the last stage alone catches which are not rejected before it; "
+        "one judge a table, the last stage fitted alone, with its out-of-fold cut of best F1.",
+        expectation_table(expectations),
+    ]
+    for dataset, title in DATASETS.items():
+        for last_name in methods.LAST_STAGES:
+            chosen = rows_of(records, dataset, last_name)
+            if chosen:
+                parts += [f"## {title}; last stage {last_name}", tables(chosen, last_name)]
+    write("quality", "\n\n".join(parts), {"records": records, "expectations": expectations}, quick=arguments.quick)
+    return expectations
+
+
+if __name__ == "__main__":
+    main(parse_arguments(__doc__, needs_data=True))
