@@ -677,7 +677,7 @@ def _fit_stage(name, stage, rows, target, weight, survivors=None):
 
 def _survivors(scores, survivor_rate):
     """Mask of the rows that the earlier stages score highest."""
-    thresholds = PassBudget(survivor_rate).find(scores)
+    thresholds = PassBudget(survivor_rate).find_thresholds(scores)
     return eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
 
 

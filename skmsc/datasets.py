@@ -19,7 +19,7 @@ _WINDOWS = (1, 7, 30)  # days
 _START = np.datetime64("2024-01-01T00:00:00", "s")  # a Monday
 
 # Shares of the three kinds in all fraud: terminals, cards, bursts.
-_SCENARIO_SHARES = (0.52, 0.24, 0.24)
+_SCENARIO_SHARES = (0.56, 0.22, 0.22)
 _BURST_SIZE = 4  # three small payments, then a large one
 _HONEST_BURST_SHARE = 0.015  # of all rows
 
@@ -135,7 +135,7 @@ def _simulate(n, n_customers, n_terminals, n_days, fraud_rate, rng):
     home, place = rng.uniform(size=(n_customers, 2)), rng.uniform(size=(n_terminals, 2))
     k = min(20, n_terminals)
     near = cKDTree(place).query(home, k=k)[1].reshape(n_customers, k)
-    weight = np.cumsum(rng.gamma(4.0, size=n_terminals)[near], axis=1)
+    weight = np.cumsum(rng.gamma(10.0, size=n_terminals)[near], axis=1)
     host = np.where(is_away, rng.permutation(n_customers)[customer], customer)
     # Row c of `weight` is scaled to end at c + 1, so that one search serves all customers.
     edges = np.arange(n_customers)[:, None] + weight / weight[:, -1:]
@@ -188,7 +188,7 @@ def make_card_transactions(
     if n_customers is None:
         n_customers = max(n_transactions // 90, 1)
     if n_terminals is None:
-        n_terminals = max(n_transactions // 60, 1)
+        n_terminals = max(n_transactions // 50, 1)
     _check_number("n_days", n_days, Integral, 1, 3650)
     _check_number("fraud_rate", fraud_rate, Real, 0, 0.1)
     _check_number("label_delay", label_delay, Integral, 1, 3650)

@@ -157,12 +157,12 @@ def fit_thresholds(thresholds, scores):
         return np.full(scores.stage_proba.shape[1:], -np.inf)
     if thresholds is None:
         thresholds = _default_policy(scores)
-    if not hasattr(thresholds, "find"):
+    if not hasattr(thresholds, "find_thresholds"):
         return _matrix_from_numbers(np.asarray(thresholds, dtype=np.float64), scores)
     if getattr(thresholds, "confidence", None) is not None:
         _check_untouched(thresholds, scores)
     _warn_about_ties(scores)
-    return thresholds.find(scores)
+    return thresholds.find_thresholds(scores)
 
 
 def check_policy(thresholds, *, n_stages, n_classes, untouched):
@@ -170,13 +170,13 @@ def check_policy(thresholds, *, n_stages, n_classes, untouched):
 
     `untouched` tells whether the policy will see rows that nothing was fitted on.
 
-    Valid are: an object with a ``find(scores)`` method (its ``check()`` is called where it has
+    Valid are: an object with a ``find_thresholds(scores)`` method (its ``check()`` is called where it has
     one); a number; one number for each of the n_stages - 1 early stages; a matrix of shape
     (n_stages, n_classes), whose last row must be -inf.
     """
     if thresholds is None:
         return
-    if hasattr(thresholds, "find") and not isinstance(thresholds, type):
+    if hasattr(thresholds, "find_thresholds") and not isinstance(thresholds, type):
         if hasattr(thresholds, "check"):
             thresholds.check()
         if n_classes > 2 and isinstance(thresholds, RecallFloor):
@@ -374,7 +374,7 @@ class PassBudget(BaseEstimator):
                 f"{self.max_pass_rate!r}."
             )
 
-    def find(self, scores):
+    def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
         n_early = scores.n_stages - 1
         if np.ndim(self.max_pass_rate) == 0:
@@ -418,7 +418,7 @@ class CostBudget(BaseEstimator):
         if not self.max_cost >= 0:
             raise ValueError(f"max_cost must be a number >= 0; got {self.max_cost!r}.")
 
-    def find(self, scores):
+    def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
         costs = scores.stage_costs
         if costs is None:
@@ -502,7 +502,7 @@ class RecallFloor(BaseEstimator):
         if self.confidence is not None and self.min_recall == 1:
             raise ValueError("min_recall=1 cannot be promised with any confidence; lower it.")
 
-    def find(self, scores):
+    def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
         kept = scores.caught if self.of == "caught" else scores.y != scores.negative
         loss = scores.sample_weight * kept
@@ -520,7 +520,7 @@ class RecallFloor(BaseEstimator):
         cap = self.max_pass_rate
         if cap is None or scores.pass_rates(thresholds)[-1] <= cap + _SLACK:
             return thresholds
-        thresholds = PassBudget(cap).find(scores)
+        thresholds = PassBudget(cap).find_thresholds(scores)
         reached = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
         warnings.warn(
             f"A recall of {self.min_recall} needs more than max_pass_rate={cap} of the rows to "
@@ -575,7 +575,7 @@ class Agreement(BaseEstimator):
         """Validate the parameters."""
         _check_share(self, "max_disagreement")
 
-    def find(self, scores):
+    def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
         weight = scores.sample_weight
         allowed = self.max_disagreement * weight.sum()

@@ -156,10 +156,13 @@ def wrong_defaults(obj):
 
 
 def missing_defaults(obj):
-    """Names of the parameters whose default the docstring does not tell."""
+    """Names of the parameters whose default the docstring does not tell, "y : ignored" apart."""
     types = documented_types(obj)
     for name, value in signature_defaults(obj).items():
-        if value is not inspect.Parameter.empty and documented_default(types.get(name, "")) is None:
+        type_ = types.get(name, "")
+        if value is inspect.Parameter.empty or type_.lower() in ("none", "ignored"):
+            continue
+        if documented_default(type_) is None:
             yield name
 
 
