@@ -15,9 +15,11 @@ from skmsc._sklearn import (
     _num_samples,
     is_dataframe,
 )
-from skmsc.reporting import stage_report
+from skmsc.reporting._report import stage_report
 from skmsc.routing import Routing, route
 from skmsc.thresholds import StageScores, answered_class, check_policy, fit_thresholds
+
+_FLOATS = (np.float64, np.float32)
 
 
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
@@ -79,8 +81,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         routing : skmsc.routing.Routing
-            With ``stage`` of shape (n_samples,), ``proba`` of shape (n_samples, n_classes), equal to
-            `predict_proba`, and ``cost`` of shape (n_samples,) or None.
+            With ``stage`` of shape (n_samples,), ``proba`` of shape (n_samples, n_classes), which
+            is what `predict_proba` gives, and ``cost`` of shape (n_samples,) or None.
         """
         X = self._check_rows(X)
         raw = route(self._steps(), X, self.thresholds_, self.stage_costs_)
@@ -281,7 +283,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             rows = slice(None) if rows.size == stage.size else rows
             raw, calibration = scores[rows], self._calibrations[k]
             out = raw if calibration is None else calibration(raw)
-            if k < last:
+            if k < last and (self._other_scale is None or (self._other_scale[k] < 1).any()):
                 kept = self._keep_answer(k, raw, out)
                 out = kept if answered is None else np.where(answered[rows, None], kept, out)
             proba[rows] = out
@@ -316,6 +318,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """
         if not hasattr(self, "thresholds_"):
             check_is_fitted(self)
+        if self._needs_no_check(X):
+            return X
         _check_feature_names(self, X, reset=False)
         if is_dataframe(X):
             check_not_empty(X)
@@ -330,6 +334,15 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             )
         _check_n_features(self, X, reset=False)
         return X
+
+    def _needs_no_check(self, X):
+        """Whether X is an array that the checks would give back as it is."""
+        if type(X) is not np.ndarray or X.dtype not in _FLOATS or X.ndim != 2:
+            return False
+        if X.shape[1] != self.n_features_in_ or not len(X) or hasattr(self, "feature_names_in_"):
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(X.sum()))
 
     def _check_labels(self, X, y, sample_weight):
         """Class codes (None without y) and weights of rows that are not trained on."""

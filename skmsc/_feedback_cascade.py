@@ -265,7 +265,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights >= 0: a weight of 2 counts as two rows, of 0 as none.
         **fit_params : dict
-            ``groups`` for `cv`; with metadata routing enabled, whatever `cv` and the stages ask for.
+            ``groups`` for `cv`; with metadata routing enabled, what `cv` and the stages ask for.
 
         Returns
         -------
@@ -440,7 +440,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         n_classes = len(self.classes_)
         if n_classes == 1:
             raise ValueError(
-                f"{type(self).__name__} needs at least two classes; got 1 class: {self.classes_[0]}."
+                f"{type(self).__name__} needs at least two classes; y has 1 class: "
+                f"{self.classes_[0]}."
             )
         if n_classes > 2:
             if self._uses_feedback():
@@ -450,7 +451,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 )
             if self.pos_label is not None:
                 raise ValueError(
-                    f"pos_label={self.pos_label!r} has no meaning for {n_classes} classes; set None."
+                    f"pos_label={self.pos_label!r} has no meaning for {n_classes} classes; leave "
+                    "it at None."
                 )
             self._positive = self._negative = None
             return
@@ -463,8 +465,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             self._positive = self.classes_.tolist().index(self.pos_label)
         elif np.average(y == self.classes_[1], weights=sample_weight) > 0.5:
             warnings.warn(
-                f"The positive class {self.classes_[1]!r} is the more frequent one; early stages "
-                f"answer only the other, {self.classes_[0]!r}. Set pos_label to choose.",
+                "The positive class {1!r} is the more frequent one; early stages answer only the "
+                "other, {0!r}. Set pos_label to choose.".format(*self.classes_.tolist()),
                 UserWarning,
                 stacklevel=4,
             )
@@ -513,9 +515,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         scored = rows.fitter.scored
         return LaterStages(
             positive=rows.fitter.codes[scored] == self._positive,
-            later_proba=np.column_stack(
-                [fit.proba[scored, self._positive] for fit in later_fits]
-            ),
+            later_proba=np.column_stack([fit.proba[scored, self._positive] for fit in later_fits]),
             catch_threshold=self.catch_threshold_,
             sample_weight=rows.weight[scored],
             later_costs=None if rows.costs is None else rows.costs[-len(later_fits) :],
@@ -670,9 +670,7 @@ def _fit_stage(name, stage, rows, target, weight, survivors=None):
     if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
         warn_of_resampling(name, stage)
     params = rows.stage_params.get(name)
-    return rows.fitter.fit(
-        name, stage, target=target, weight=weight, rows=survivors, params=params
-    )
+    return rows.fitter.fit(name, stage, target=target, weight=weight, rows=survivors, params=params)
 
 
 def _survivors(scores, survivor_rate):

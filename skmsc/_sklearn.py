@@ -43,7 +43,7 @@ def is_dataframe(X):
 
 
 def take_rows(X, idx):
-    """Rows `idx` (integers) of an array, sparse matrix, dataframe, series or list; None stays None."""
+    """Rows `idx` (integers) of an array, sparse matrix, dataframe or list; None stays None."""
     if isinstance(X, np.ndarray):
         return X[idx]
     if X is None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
+__all__ = []  # for the package's own use
+
 METHODS = ("sigmoid", "isotonic", None)
 
 
@@ -136,8 +138,8 @@ def _fit_steps(score, target, weight):
     """Isotonic regression of the target on the score."""
     from sklearn.isotonic import IsotonicRegression
 
-    limit = np.finfo(np.float64).max / 4  # interpolation needs finite knots
-    score = np.clip(score, -limit, limit)
+    limit = 1 + 2 * np.abs(score[np.isfinite(score)]).max(initial=1.0)
+    score = np.clip(score, -limit, limit)  # interpolation needs finite knots
     regression = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     regression.fit(score, target.astype(np.float64), sample_weight=weight)
     return _Steps(regression.X_thresholds_, regression.y_thresholds_)

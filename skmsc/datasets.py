@@ -19,7 +19,7 @@ _WINDOWS = (1, 7, 30)  # days
 _START = np.datetime64("2024-01-01T00:00:00", "s")  # a Monday
 
 # Shares of the three kinds in all fraud: terminals, cards, bursts.
-_SCENARIO_SHARES = (0.56, 0.22, 0.22)
+_SCENARIO_SHARES = (0.56, 0.23, 0.21)
 _BURST_SIZE = 4  # three small payments, then a large one
 _HONEST_BURST_SHARE = 0.015  # of all rows
 
@@ -160,7 +160,7 @@ def _simulate(n, n_customers, n_terminals, n_days, fraud_rate, rng):
     factor = rng.lognormal(-0.1, 0.45, size=n)
     kind = rng.uniform(size=n)
     factor *= np.select([kind < 0.05, kind > 0.995], [0.15, 5.0], 1.0) * np.where(is_away, 1.6, 1.0)
-    factor *= np.select([scenario == 1, scenario == 2], [2.0, 8.0], 1.0)
+    factor *= np.select([scenario == 1, scenario == 2], [2.0, 10.0], 1.0)
     small = (step > 0) & (step < _BURST_SIZE)
     factor *= np.where(small, np.where(scenario == 3, 0.02, 0.5), 1.0)
     factor *= np.where(step == _BURST_SIZE, np.where(scenario == 3, 8.0, 2.0), 1.0)
@@ -201,6 +201,15 @@ def make_card_transactions(
     if return_X_y:
         return X, y
     time = _START + seconds.astype("timedelta64[s]")
-    return Bunch(data=X, target=y, time=time, customer=customer, terminal=terminal,
-        amount=cents / 100, day=seconds // _DAY_S, scenario=scenario,
-        feature_names=_CHEAP + _COSTLY, costly_features=list(_COSTLY))
+    return Bunch(
+        data=X,
+        target=y,
+        time=time,
+        customer=customer,
+        terminal=terminal,
+        amount=cents / 100,
+        day=seconds // _DAY_S,
+        scenario=scenario,
+        feature_names=_CHEAP + _COSTLY,
+        costly_features=list(_COSTLY),
+    )

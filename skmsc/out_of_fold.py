@@ -14,6 +14,8 @@ from skmsc._sklearn import _check_method_params, take_rows
 from skmsc.calibration import fit_calibration
 from skmsc.stages import StageScorer, fit_stage
 
+__all__ = []  # for the package's own use
+
 
 @dataclass(frozen=True)
 class CrossFit:
@@ -183,9 +185,7 @@ def make_splits(cv, X, y, *, used=None, params=None):
 def restrict_splits(splits, used):
     """The same splits as indices into the rows in use only; folds without test rows fall away."""
     place = np.cumsum(used) - 1
-    restricted = [
-        (place[train[used[train]]], place[test[used[test]]]) for train, test in splits
-    ]
+    restricted = [(place[train[used[train]]], place[test[used[test]]]) for train, test in splits]
     return [(train, test) for train, test in restricted if test.size]
 
 

@@ -1,9 +1,9 @@
 """Which stage answers which row, computing only what is needed.
 
-Everything here is NumPy that knows nothing of how a stage was trained. Two ways to the same answer:
-`route` is lazy, it runs stage k only on the rows that no earlier stage answered; `skmsc.thresholds.eager_stage`
-reads the answer off the scores of all stages on all rows. That the two agree is the test that the
-package rests on.
+Everything here is NumPy that knows nothing of how a stage was trained. Two ways lead to the same
+answer: `route` is lazy, it runs stage k only on the rows that no earlier stage answered;
+`skmsc.thresholds.eager_stage` reads the answer off the scores of all stages on all rows. That the
+two agree is the test that the package rests on.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ import numpy as np
 
 from skmsc._sklearn import _num_samples, take_rows
 from skmsc.thresholds import reaches
+
+__all__ = ["Routing", "route"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,13 @@ class Routing:
     cost : ndarray of shape (n_samples,) or None
         Sum of the costs of the stages that ran on the row, in the units of the estimator's
         ``stage_costs``; None where the costs are not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmsc.routing import Routing
+    >>> Routing(stage=np.array([0, 1]), proba=np.array([[0.9, 0.1], [0.2, 0.8]]), cost=None)
+    Routing(2 rows, answered per stage [1, 1], mean cost unknown)
     """
 
     stage: np.ndarray
@@ -68,9 +77,9 @@ def route(steps, X, thresholds, stage_costs=None):
     >>> from skmsc.routing import route
     >>> cheap = lambda X: (np.column_stack([1 - X[:, 0], X[:, 0]]), X)
     >>> heavy = lambda X: (np.column_stack([1 - X[:, 1], X[:, 1]]), X)
-    >>> X = np.array([[.1, .9], [.6, .2], [.7, .8]])
-    >>> thresholds = np.array([[.5, np.inf], [-np.inf, -np.inf]])
-    >>> routing = route([cheap, heavy], X, thresholds, np.array([1., 10.]))
+    >>> X = np.array([[0.1, 0.9], [0.6, 0.2], [0.7, 0.8]])
+    >>> thresholds = np.array([[0.5, np.inf], [-np.inf, -np.inf]])
+    >>> routing = route([cheap, heavy], X, thresholds, np.array([1.0, 10.0]))
     >>> routing.stage
     array([0, 1, 1])
     >>> routing.cost

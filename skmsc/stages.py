@@ -1,7 +1,7 @@
 """What a stage is: its name and place, how it is fitted with weights, its scores and its cost.
 
-A stage is any scikit-learn classifier, pipeline or frozen estimator, or a skorch net. Stage 0 is the
-first and cheapest. Nothing here knows in which order the stages are trained, or what cuts them.
+A stage is any scikit-learn classifier, pipeline or frozen estimator, or a skorch net. Stage 0 is
+the first and cheapest. Nothing here knows in which order stages are trained, or what cuts them.
 """
 
 import sys
@@ -18,6 +18,8 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skmsc._sklearn import _routing_enabled, take_rows
 from skmsc.calibration import Calibration
+
+__all__ = ["default_stages"]  # the rest is for the package's own use
 
 # Metadata name under which a pipeline's classifier receives its weights when metadata routing is
 # on: its transformers ask for the caller's own weights by the ordinary name.
@@ -84,7 +86,9 @@ def check_stages(stages, reserved):
         (name, stage) for name, stage in stages if not isinstance(stage, str) or stage != "drop"
     ]
     if not kept:
-        raise ValueError(f"stages must be {valid}, at least one of them not 'drop'; got {stages!r}.")
+        raise ValueError(
+            f"stages must be {valid}, at least one of them not 'drop'; got {stages!r}."
+        )
     for name, stage in kept:
         if isinstance(stage, type) or not hasattr(stage, "fit"):
             raise TypeError(f"Stage {name!r} must be a classifier object or 'drop'; got {stage!r}.")

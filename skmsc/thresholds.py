@@ -1,7 +1,7 @@
 """Threshold policies: the scores of all stages in, a matrix of thresholds out.
 
-``thresholds[k, c]`` is the score of class c at which stage k answers a row; `inf` means never, and the
-last row is `-inf`, since the last stage always answers. A policy decides how confident an early
+``thresholds[k, c]`` is the score of class c at which stage k answers a row; `inf` means never, and
+the last row is `-inf`, since the last stage always answers. A policy decides how confident an early
 stage must be. For two classes an early stage may answer the negative class only and its confidence
 is that class's score; for more it may answer any class and its confidence is its largest score.
 
@@ -17,19 +17,7 @@ import numpy as np
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
 
-__all__ = [
-    "Agreement",
-    "CostBudget",
-    "PassBudget",
-    "RecallFloor",
-    "StageScores",
-    "answered_class",
-    "caught_positives_needed",
-    "check_policy",
-    "eager_stage",
-    "fit_thresholds",
-    "reaches",
-]
+__all__ = ["Agreement", "CostBudget", "PassBudget", "RecallFloor", "StageScores"]
 
 # Sums of weights carry rounding; a budget of .29 on 100 rows means 29 rows.
 _SLACK = 1e-9
@@ -43,7 +31,8 @@ _NEEDS_UNTOUCHED = (
 def reaches(proba, thresholds):
     """Whether a row's score reaches the threshold of some class.
 
-    `proba` has shape (..., n_classes), `thresholds` broadcasts against it; the result has shape (...).
+    `proba` has shape (..., n_classes) and `thresholds` broadcasts against it; the result has shape
+    (...).
     """
     return (proba >= thresholds).any(axis=-1)
 
@@ -51,8 +40,8 @@ def reaches(proba, thresholds):
 def eager_stage(stage_proba, thresholds):
     """Index of the stage that answers each row, from the scores of all stages.
 
-    `stage_proba` has shape (n_samples, n_stages, n_classes), `thresholds` (n_stages, n_classes); the
-    result has shape (n_samples,).
+    `stage_proba` has shape (n_samples, n_stages, n_classes), `thresholds` has shape (n_stages,
+    n_classes), the result (n_samples,).
     """
     reached = reaches(stage_proba, thresholds)
     reached[:, -1] = True
@@ -90,6 +79,31 @@ class StageScores:
         Names, for messages.
     untouched : bool
         Whether no stage, calibrator or catch threshold saw these rows.
+
+    Examples
+    --------
+    A policy of one's own has a method that turns these into a threshold matrix:
+
+    >>> class PassHalf:
+    ...     def find_thresholds(self, scores):
+    ...         cuts = [np.median(scores.confidence(k)) for k in range(scores.n_stages - 1)]
+    ...         return scores.matrix(cuts)
+    >>> import numpy as np
+    >>> from skmsc.thresholds import StageScores
+    >>> positive = np.array([[0.1, 0.2], [0.3, 0.1], [0.6, 0.8], [0.7, 0.9]])
+    >>> scores = StageScores(
+    ...     stage_proba=np.stack([1 - positive, positive], axis=2),
+    ...     y=np.array([0, 0, 1, 1]),
+    ...     sample_weight=np.ones(4),
+    ...     negative=0,
+    ...     caught=np.array([False, False, True, True]),
+    ...     stage_costs=None,
+    ...     stage_names=("screen", "final"),
+    ...     untouched=False,
+    ... )
+    >>> PassHalf().find_thresholds(scores)
+    array([[0.55,  inf],
+           [-inf, -inf]])
     """
 
     stage_proba: np.ndarray
@@ -170,8 +184,8 @@ def check_policy(thresholds, *, n_stages, n_classes, untouched):
 
     `untouched` tells whether the policy will see rows that nothing was fitted on.
 
-    Valid are: an object with a ``find_thresholds(scores)`` method (its ``check()`` is called where it has
-    one); a number; one number for each of the n_stages - 1 early stages; a matrix of shape
+    Valid are: an object with a ``find_thresholds(scores)`` method (its ``check()`` is called where
+    it has one); a number; one number for each of the n_stages - 1 early stages; a matrix of shape
     (n_stages, n_classes), whose last row must be -inf.
     """
     if thresholds is None:

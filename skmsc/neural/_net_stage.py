@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from skorch import NeuralNetBinaryClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
+from skorch import NeuralNetBinaryClassifier
 
 
 class NetStage(ClassifierMixin, BaseEstimator):

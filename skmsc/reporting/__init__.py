@@ -1,6 +1,6 @@
 """Reports: what each stage did, as tables and as scores for searches."""
 
-from skmsc.reporting._report import StageReport, stage_report
+from skmsc.reporting._report import StageReport
 from skmsc.reporting._scorers import (
     neg_mean_cost_scorer,
     neg_pass_rate_scorer,
@@ -15,5 +15,4 @@ __all__ = [
     "report",
     "retained_recall_scorer",
     "route",
-    "stage_report",
 ]

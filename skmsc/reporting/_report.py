@@ -37,14 +37,17 @@ class StageReport:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from skmsc.reporting import stage_report
-    >>> stage_report(["screen", "final"], np.array([0, 0, 0, 1]), np.ones(4),
-    ...              stage_costs=np.array([1., 10.]))
+    >>> from sklearn.datasets import make_classification
+    >>> from skmsc import FeedbackCascadeClassifier, PassBudget
+    >>> X, y = make_classification(300, weights=[0.9], random_state=0)
+    >>> model = FeedbackCascadeClassifier(
+    ...     thresholds=PassBudget(0.25), stage_costs=[1, 10], random_state=0
+    ... )
+    >>> model.fit(X, y).report(X)
     stage   rows in  answered  passed  pass rate  cost
-    screen        4         3       1      1.000     1
-    final         1         1       0      0.250   2.5
-    mean cost of a row: 3.5
+    screen      300       ...
+    final        ...
+    mean cost of a row: ...
     """
 
     columns: dict

@@ -28,8 +28,10 @@ def neg_pass_rate_scorer(estimator, X, y=None):
     >>> from skmsc import FeedbackCascadeClassifier
     >>> from skmsc.reporting import neg_pass_rate_scorer
     >>> search = GridSearchCV(
-    ...     FeedbackCascadeClassifier(), {"feedback": ["none", "caught"]},
-    ...     scoring={"ap": "average_precision", "pass": neg_pass_rate_scorer}, refit="ap",
+    ...     FeedbackCascadeClassifier(),
+    ...     {"feedback": ["none", "caught"]},
+    ...     scoring={"ap": "average_precision", "pass": neg_pass_rate_scorer},
+    ...     refit="ap",
     ... )
     """
     model, X = unwrap(estimator, X)
@@ -63,7 +65,7 @@ def neg_mean_cost_scorer(estimator, X, y=None):
     >>> from sklearn.datasets import make_classification
     >>> from skmsc import FeedbackCascadeClassifier
     >>> from skmsc.reporting import neg_mean_cost_scorer
-    >>> X, y = make_classification(300, weights=[.8], random_state=0)
+    >>> X, y = make_classification(300, weights=[0.8], random_state=0)
     >>> model = FeedbackCascadeClassifier(thresholds=1.0, stage_costs=[1, 10], random_state=0)
     >>> neg_mean_cost_scorer(model.fit(X, y), X)
     -1.0
@@ -103,7 +105,7 @@ def retained_recall_scorer(estimator, X, y):
     >>> from sklearn.datasets import make_classification
     >>> from skmsc import FeedbackCascadeClassifier
     >>> from skmsc.reporting import retained_recall_scorer
-    >>> X, y = make_classification(300, weights=[.8], random_state=0)
+    >>> X, y = make_classification(300, weights=[0.8], random_state=0)
     >>> model = FeedbackCascadeClassifier(thresholds=0.0, random_state=0)
     >>> retained_recall_scorer(model.fit(X, y), X, y)
     1.0

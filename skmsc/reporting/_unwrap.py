@@ -55,10 +55,10 @@ def route(estimator, X):
     >>> from sklearn.datasets import make_classification
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
-    >>> X, y = make_classification(300, weights=[.8], random_state=0)
+    >>> X, y = make_classification(300, weights=[0.8], random_state=0)
     >>> model = make_pipeline(
     ...     StandardScaler(),
-    ...     skmsc.FeedbackCascadeClassifier(thresholds=skmsc.PassBudget(.3), random_state=0),
+    ...     skmsc.FeedbackCascadeClassifier(thresholds=skmsc.PassBudget(0.3), random_state=0),
     ... ).fit(X, y)
     >>> skmsc.route(model, X[:5]).stage.shape
     (5,)
@@ -94,8 +94,8 @@ def report(estimator, X, y=None, *, sample_weight=None):
     --------
     >>> import skmsc
     >>> from sklearn.datasets import make_classification
-    >>> X, y = make_classification(300, weights=[.8], random_state=0)
-    >>> model = skmsc.FeedbackCascadeClassifier(thresholds=skmsc.PassBudget(.3), random_state=0)
+    >>> X, y = make_classification(300, weights=[0.8], random_state=0)
+    >>> model = skmsc.FeedbackCascadeClassifier(thresholds=skmsc.PassBudget(0.3), random_state=0)
     >>> skmsc.report(model.fit(X, y), X).columns["stage"]
     ('screen', 'final')
     """

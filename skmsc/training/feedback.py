@@ -18,14 +18,7 @@ import numpy as np
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
-__all__ = [
-    "CaughtFeedback",
-    "GainFeedback",
-    "LaterStages",
-    "best_f1_cut",
-    "check_feedback",
-    "feedback_for",
-]
+__all__ = ["CaughtFeedback", "GainFeedback"]
 
 # One call of the last stage costs this much where the costs of errors are not given.
 LAST_STAGE_COST = 0.2

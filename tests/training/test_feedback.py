@@ -32,7 +32,12 @@ def test_gain_of_hard_decisions_is_the_table():
 def test_gain_is_the_expected_cost_saved(n_later):
     rng = np.random.default_rng(n_later)
     y, proba = rng.integers(0, 2, 30), rng.uniform(0.02, 0.98, (30, n_later))
-    costs, (cost_fn, cost_fp), temperature, catch = rng.uniform(0.1, 1, n_later), (7.0, 2.0), 0.7, 0.3
+    costs, (cost_fn, cost_fp), temperature, catch = (
+        rng.uniform(0.1, 1, n_later),
+        (7.0, 2.0),
+        0.7,
+        0.3,
+    )
     signal = signal_of(y, *proba.T, catch_threshold=catch, costs=costs)
     strategy = GainFeedback(temperature=temperature, error_costs=(cost_fn, cost_fp))
 

@@ -1,0 +1,96 @@
+"""A raw skorch net under scikit-learn's conventions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.datasets import make_classification
+
+torch = pytest.importorskip("torch")
+skorch = pytest.importorskip("skorch")
+
+from skmsc.neural import NetStage  # noqa: E402
+
+X, Y = make_classification(240, n_features=6, n_informative=4, random_state=0)
+
+
+def two_outputs(**kwargs):
+    return skorch.NeuralNetClassifier(
+        torch.nn.Linear,
+        module__in_features=6,
+        module__out_features=2,
+        criterion=torch.nn.CrossEntropyLoss,
+        lr=0.1,
+        max_epochs=3,
+        verbose=0,
+        **kwargs,
+    )
+
+
+class OneOutput(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 1)
+
+    def forward(self, X):
+        return self.linear(X).squeeze(-1)
+
+
+def test_probabilities_are_the_modules_softmax_in_float64():
+    stage = NetStage(two_outputs(), random_state=0).fit(X, Y)
+    with torch.no_grad():
+        logits = stage.net_.module_(torch.tensor(X, dtype=torch.float32)).double()
+    expected = torch.softmax(logits, dim=-1).numpy()
+    proba = stage.predict_proba(X)
+    assert proba.dtype == np.float64
+    np.testing.assert_allclose(proba, expected, rtol=1e-6)
+    np.testing.assert_allclose(proba, stage.net_.predict_proba(X.astype(np.float32)), rtol=1e-5)
+
+
+def test_extreme_rows_keep_distinct_scores():
+    stage = NetStage(two_outputs(), random_state=0).fit(X, Y)
+    direction = stage.net_.module_.weight.detach().numpy()
+    direction = direction[1] - direction[0]
+    far = np.outer([30.0, 40.0, 50.0], direction / (direction @ direction))
+    small = stage.predict_proba(-far)[:, 1]
+    assert (np.diff(small) < 0).all() and small[-1] > 0
+
+
+@pytest.mark.parametrize(
+    "as_given",
+    [
+        sparse.csr_matrix,
+        lambda X: pd.DataFrame(X, columns=list("abcdef")),
+        lambda X: X.tolist(),
+        np.asfortranarray,
+    ],
+    ids=["sparse", "dataframe", "list", "fortran"],
+)
+def test_containers_and_labels_of_any_kind(as_given):
+    plain = NetStage(two_outputs(), random_state=0).fit(X, Y)
+    other = NetStage(two_outputs(), random_state=0).fit(as_given(X), np.where(Y == 1, "b", "a"))
+    np.testing.assert_allclose(other.predict_proba(as_given(X)), plain.predict_proba(X), rtol=1e-6)
+    np.testing.assert_array_equal(other.predict(X) == "b", plain.predict(X) == 1)
+
+
+def test_one_output_nets_work():
+    net = skorch.NeuralNetBinaryClassifier(OneOutput, lr=0.1, max_epochs=5, verbose=0)
+    stage = NetStage(net, random_state=0).fit(X, Y)
+    proba = stage.predict_proba(X)
+    assert proba.shape == (240, 2)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert stage.score(X, Y) > 0.6
+
+
+def test_same_seed_same_bits_and_torchs_generator_is_left_alone():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = NetStage(two_outputs(iterator_train__shuffle=True), random_state=5).fit(X, Y)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(4)
+    second = NetStage(two_outputs(iterator_train__shuffle=True), random_state=5).fit(X, Y)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+def test_multiply_adds_of_linear_layers():
+    assert NetStage(two_outputs(), random_state=0).fit(X, Y).count_multiply_adds() == 12

@@ -1,0 +1,130 @@
+"""The stage report, worked by hand, and the functions that reach through wrappers."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+import skmsc
+from skmsc.reporting import (
+    neg_mean_cost_scorer,
+    neg_pass_rate_scorer,
+    retained_recall_scorer,
+)
+from skmsc.reporting._report import stage_report
+
+X, Y = make_classification(400, weights=[0.8], random_state=0)
+
+
+def cascade(**kwargs):
+    stages = [("screen", LogisticRegression()), ("final", GaussianNB())]
+    return skmsc.FeedbackCascadeClassifier(
+        stages, thresholds=skmsc.PassBudget(0.3), stage_costs=[1, 9], cv=3, random_state=0, **kwargs
+    )
+
+
+def by_hand():
+    # Three stages; rows: (stage, positive, answered with its class, caught)
+    rows = np.array(
+        [
+            (0, 0, 1, 0), (0, 0, 1, 0), (0, 1, 0, 1), (0, 1, 0, 0),
+            (1, 0, 1, 0), (1, 1, 0, 1),
+            (2, 1, 1, 1), (2, 1, 0, 0), (2, 0, 0, 0), (2, 1, 1, 1),
+        ]
+    )  # fmt: skip
+    stage, positive, correct, caught = rows.T
+    return stage, positive.astype(bool), correct.astype(bool), caught.astype(bool)
+
+
+def test_columns_by_hand():
+    stage, positive, correct, caught = by_hand()
+    report = stage_report(
+        ["a", "b", "c"], stage, np.ones(10), stage_costs=np.array([1.0, 2.0, 5.0]),
+        correct=correct, positive=positive, caught=caught,
+    )  # fmt: skip
+    assert report.columns == {
+        "stage": ("a", "b", "c"),
+        "rows_in": (10, 6, 4),
+        "answered": (4, 2, 4),
+        "passed": (6, 4, 0),
+        "pass_rate": (1.0, 0.6, 0.4),
+        "cost": (1.0, 1.2, 2.0),
+        "positives_in": (6, 4, 3),
+        "positives_lost": (2, 1, 1),
+        "retained_recall": (0.75, 0.5, 0.5),
+        "cumulative_recall": pytest.approx((4 / 6, 3 / 6, 2 / 6)),
+    }
+    assert report.mean_cost == pytest.approx(4.2)
+    assert report.n_rows == 10
+
+
+def test_text_html_and_frame_hold_the_same_cells():
+    stage, positive, correct, _ = by_hand()
+    report = stage_report(
+        ["a", "b", "<c>"], stage, np.full(10, 0.5), correct=correct, positive=positive
+    )
+    assert "cumulative recall" in repr(report) and "retained" not in repr(report)
+    assert "cost" not in repr(report)
+    assert "&lt;c&gt;" in report._repr_html_()
+    frame = report.to_frame()
+    assert frame.loc["b", "rows_in"] == 3.0
+    assert list(frame.columns) == list(report.columns)[1:]
+
+
+def test_a_stage_without_rows_has_no_accuracy():
+    report = stage_report(["a", "b"], np.zeros(3, int), np.ones(3), correct=np.ones(3, bool))
+    assert repr(report).splitlines()[-1].endswith("-")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: model,
+        lambda model: make_pipeline(StandardScaler(), model),
+        lambda model: make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), model)),
+        lambda model: GridSearchCV(model, {"feedback": ["none"]}, cv=2),
+        lambda model: make_pipeline(StandardScaler(), FixedThresholdClassifier(model)),
+    ],
+    ids=["bare", "pipeline", "nested", "search", "threshold"],
+)
+def test_route_and_report_reach_through_wrappers(wrap):
+    model = wrap(cascade()).fit(X, Y)
+    routing = skmsc.route(model, X)
+    assert routing.stage.shape == (400,)
+    report = skmsc.report(model, X, Y)
+    assert report.columns["answered"] == tuple(np.bincount(routing.stage, minlength=2))
+    assert neg_pass_rate_scorer(model, X, Y) == -np.mean(routing.stage == 1)
+    assert neg_mean_cost_scorer(model, X) == -np.mean(routing.cost)
+    assert retained_recall_scorer(model, X, Y) == report.columns["retained_recall"][-1]
+
+
+def test_earlier_steps_run_once():
+    calls = []
+
+    def count(X):
+        calls.append(len(X))
+        return X
+
+    model = make_pipeline(FunctionTransformer(count), cascade()).fit(X, Y)
+    calls.clear()
+    skmsc.report(model, X, Y)
+    assert calls == [400]
+
+
+def test_other_estimators_are_refused():
+    with pytest.raises(TypeError, match="no fitted multi-stage classifier in LogisticRegression"):
+        skmsc.route(LogisticRegression().fit(X, Y), X)
+
+
+def test_scorers_that_lack_what_they_need_say_so():
+    model = cascade().set_params(stage_costs=None, final=GaussianNB()).fit(X, Y)
+    with pytest.raises(ValueError, match="set stage_costs"):
+        neg_mean_cost_scorer(model, X)
+    X3, y3 = make_classification(300, n_informative=5, n_classes=3, random_state=0)
+    model = cascade(feedback="none").set_params(thresholds=0.9).fit(X3, y3)
+    with pytest.raises(ValueError, match="needs a classifier with a positive class"):
+        retained_recall_scorer(model, X3, y3)
