@@ -180,5 +180,5 @@ def ours(split, last, rates, *, feedback, survivors=False, memory=None):
             # the very thing the table is to show.
             warnings.filterwarnings("ignore", message=".*survivor_rate.*")
             cascade.fit(split.X_train, split.y_train, sample_weight=split.w_train)
-        passed = cascade.route(split.X_test).stage > 0
-        yield rate, cascade, Answers(cascade.predict_proba(split.X_test)[:, 1], passed)
+        routing = cascade.route(split.X_test)  # its proba is what predict_proba gives
+        yield rate, cascade, Answers(routing.proba[:, 1], routing.stage > 0)

@@ -12,7 +12,7 @@ The file list is the flow::
     What a stage is; its scores on rows that it never saw; scores made probabilities; nets.
 ``training/``
     What each estimator's training adds.
-``thresholds.py``
+``thresholds/``
     Policies: scores in, a threshold matrix out.
 ``routing.py``
     Which stage answers which row, computing only what is needed.

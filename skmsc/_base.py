@@ -6,7 +6,14 @@ from copy import copy as shallow_copy
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from skmsc._sklearn import (
     _check_feature_names,
@@ -343,6 +350,26 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             return False
         with np.errstate(over="ignore", invalid="ignore"):
             return bool(np.isfinite(X.sum()))
+
+    def _check_X_y(self, X, y):
+        """X and y checked as scikit-learn does; of dataframes only names, count and length."""
+        if is_dataframe(X):
+            X, y = validate_data(self, X, y, skip_check_array=True)
+            check_not_empty(X)
+            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+            y = column_or_1d(y, warn=True)
+            check_consistent_length(X, y)
+        else:
+            sparse, allow_nan = self._accepts
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse="csr" if sparse else False,
+                ensure_all_finite="allow-nan" if allow_nan else True,
+            )
+        check_classification_targets(y)
+        return X, y
 
     def _check_labels(self, X, y, sample_weight):
         """Class codes (None without y) and weights of rows that are not trained on."""

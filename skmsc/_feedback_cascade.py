@@ -5,24 +5,13 @@ from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
-from sklearn.model_selection import (
-    GroupShuffleSplit,
-    StratifiedShuffleSplit,
-    TimeSeriesSplit,
-    check_cv,
-)
+from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
-    check_memory,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_memory
 
-from skmsc._base import MultiStageClassifier, check_not_empty, no_half_fit
+from skmsc._base import MultiStageClassifier, no_half_fit
 from skmsc._sklearn import (
     _BaseComposition,
     _check_method_params,
@@ -30,11 +19,16 @@ from skmsc._sklearn import (
     _raise_for_params,
     _routing_enabled,
     _VisualBlock,
-    is_dataframe,
     take_rows,
 )
 from skmsc.calibration import METHODS, fit_calibration
-from skmsc.out_of_fold import CrossFitter, check_splits, make_splits, restrict_splits
+from skmsc.out_of_fold import (
+    CrossFitter,
+    check_splits,
+    choose_held_out,
+    make_splits,
+    restrict_splits,
+)
 from skmsc.stages import (
     check_stage_costs,
     check_stages,
@@ -386,7 +380,13 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         splits = make_splits(self.cv, X, y, used=used, params=split_params)
         train, held_out = np.flatnonzero(used), None
         if self.validation_fraction is not None:
-            held = self._choose_held_out(y, train, split_params, split_seed)
+            held = choose_held_out(
+                self.cv,
+                y[train],
+                self.validation_fraction,
+                groups=take_rows(split_params.get("groups"), train),
+                seed=split_seed,
+            )
             splits = restrict_splits(splits, ~held)
             held_out = tuple(take_rows(part, train[held]) for part in (X, y, sample_weight))
             self._check_held_out(held_out[1], n_stages=len(pairs))
@@ -413,26 +413,6 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         )
         costs = check_stage_costs(self.stage_costs, [name for name, _ in pairs])
         return _TrainingRows(fitter, costs, stage_params, held_out, train, n_given)
-
-    def _check_X_y(self, X, y):
-        """X and y checked as scikit-learn does; of dataframes only names, count and length."""
-        if is_dataframe(X):
-            X, y = validate_data(self, X, y, skip_check_array=True)
-            check_not_empty(X)
-            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-            y = column_or_1d(y, warn=True)
-            check_consistent_length(X, y)
-        else:
-            sparse, allow_nan = self._accepts
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse="csr" if sparse else False,
-                ensure_all_finite="allow-nan" if allow_nan else True,
-            )
-        check_classification_targets(y)
-        return X, y
 
     def _check_classes(self, y, sample_weight):
         """Set `classes_` and the codes of the positive and the negative class."""
@@ -480,21 +460,6 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         groups = fit_params.pop("groups", None)
         _raise_for_params(fit_params, self, "fit")
         return ({} if groups is None else {"groups": groups}), {}
-
-    def _choose_held_out(self, y, train, split_params, seed):
-        """Mask over the rows in use of those that only the thresholds will see."""
-        groups = take_rows(split_params.get("groups"), train)
-        if groups is not None:
-            splitter = GroupShuffleSplit(1, test_size=self.validation_fraction, random_state=seed)
-        elif isinstance(self.cv, TimeSeriesSplit):
-            n_held = max(round(self.validation_fraction * train.size), 1)
-            return np.arange(train.size) >= train.size - n_held
-        else:
-            splitter = StratifiedShuffleSplit(
-                1, test_size=self.validation_fraction, random_state=seed
-            )
-        _, idx = next(splitter.split(train, y[train], groups))
-        return np.isin(np.arange(train.size), idx)
 
     def _check_held_out(self, y, n_stages):
         """Raise before any fit when the held-out rows are too few for the policy's promise."""

@@ -6,7 +6,13 @@ from zlib import crc32
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import PredefinedSplit, check_cv
+from sklearn.model_selection import (
+    GroupShuffleSplit,
+    PredefinedSplit,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+    check_cv,
+)
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 
@@ -213,6 +219,34 @@ def check_splits(splits, codes, classes, positive=None, *, among=""):
                 f"cv scores no row of the positive class {classes[positive]}, so that neither "
                 "feedback nor thresholds can be learned."
             )
+
+
+def choose_held_out(cv, y, fraction, *, groups=None, seed=0):
+    """Choose rows to hold out of everything but the thresholds.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable
+        A `TimeSeriesSplit` says that rows are in time order: the last ones are held out.
+    y : ndarray of shape (n_samples,)
+        Labels, by which the choice is stratified unless time or groups forbid it.
+    fraction : float
+        Share of rows, or of groups, in (0, 1).
+    groups : array-like of shape (n_samples,), default=None
+        Groups, held out as a whole.
+    seed : int, default=0
+        Seed of the choice.
+
+    Returns
+    -------
+    held : mask of shape (n_samples,)
+    """
+    idx = np.arange(y.size)
+    if isinstance(cv, TimeSeriesSplit):
+        return idx >= y.size - max(round(fraction * y.size), 1)
+    splitter = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
+    splits = splitter(1, test_size=fraction, random_state=seed).split(idx, y, groups)
+    return np.isin(idx, next(splits)[1])
 
 
 def _checked_indices(splits, n_samples):

@@ -1,0 +1,128 @@
+"""From a `thresholds` argument to a threshold matrix."""
+
+import warnings
+
+import numpy as np
+
+from skmsc.thresholds._cuts import SLACK
+from skmsc.thresholds._policies import Agreement, RecallFloor
+
+_NEEDS_UNTOUCHED = (
+    "{!r} promises its confidence only on rows that no stage, calibrator or catch threshold saw: "
+    "set validation_fraction, or call tune_thresholds with new rows."
+)
+
+
+def fit_thresholds(thresholds, scores):
+    """Threshold matrix from a policy, a number, or an array of numbers.
+
+    Parameters
+    ----------
+    thresholds : policy, float, array-like or None
+        As in the estimators; see `check_policy` for what is valid. None keeps quality: for two
+        classes a `RecallFloor` of .99 of the caught positives with a cap on the pass rate of .2,
+        or twice the share of caught positives where they are common; for more, `Agreement(0.01)`.
+    scores : StageScores
+        The rows to learn from; numbers do not need them.
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_stages, n_classes)
+
+    Raises
+    ------
+    ValueError
+        When the policy cannot be met, or needs what the scores do not have.
+    """
+    if scores.n_stages == 1:
+        return np.full(scores.stage_proba.shape[1:], -np.inf)
+    if thresholds is None:
+        thresholds = _default_policy(scores)
+    if not hasattr(thresholds, "find_thresholds"):
+        return _matrix_from_numbers(np.asarray(thresholds, dtype=np.float64), scores)
+    if getattr(thresholds, "confidence", None) is not None:
+        _check_untouched(thresholds, scores)
+    _warn_about_ties(scores)
+    return thresholds.find_thresholds(scores)
+
+
+def check_policy(thresholds, *, n_stages, n_classes, untouched):
+    """Validate a `thresholds` argument before any work is done.
+
+    `untouched` tells whether the policy will see rows that nothing was fitted on.
+
+    Valid are: an object with a ``find_thresholds(scores)`` method (its ``check()`` is called where
+    it has one); a number; one number for each of the n_stages - 1 early stages; a matrix of shape
+    (n_stages, n_classes), whose last row must be -inf.
+    """
+    if thresholds is None:
+        return
+    if hasattr(thresholds, "find_thresholds") and not isinstance(thresholds, type):
+        if hasattr(thresholds, "check"):
+            thresholds.check()
+        if n_classes > 2 and isinstance(thresholds, RecallFloor):
+            raise ValueError(f"{thresholds!r} needs two classes; y has {n_classes}.")
+        if getattr(thresholds, "confidence", None) is not None and not untouched:
+            raise ValueError(_NEEDS_UNTOUCHED.format(thresholds))
+        return
+    valid = (
+        f"a number, {n_stages - 1} numbers (one for each early stage), a matrix of shape "
+        f"({n_stages}, {n_classes}) with -inf in its last row, a policy such as PassBudget(0.1), "
+        "or None"
+    )
+    try:
+        values = np.asarray(thresholds, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"thresholds must be {valid}; got {thresholds!r}.") from None
+    if np.isnan(values).any():
+        raise ValueError(f"thresholds must not hold nan; got {thresholds!r}.")
+    if values.ndim == 2 and values.shape == (n_stages, n_classes):
+        if not (values[-1] == -np.inf).all():
+            raise ValueError(f"The last row of thresholds must be -inf; got {values[-1]}.")
+    elif values.shape not in ((), (n_stages - 1,)):
+        raise ValueError(f"thresholds must be {valid}; got an array of shape {values.shape}.")
+
+
+def _default_policy(scores):
+    """Policy that keeps quality where the user names none."""
+    if scores.negative is None:
+        return Agreement(0.01)
+    # A fifth of the rows is plenty for rare positives and cannot hold common ones.
+    share = np.average(scores.caught, weights=scores.sample_weight)
+    return RecallFloor(0.99, max_pass_rate=float(np.clip(2 * share, 0.2, 1.0)))
+
+
+def _matrix_from_numbers(values, scores):
+    """Threshold matrix from numbers in the user's terms."""
+    if values.ndim == 2:
+        return values.copy()
+    cuts = np.broadcast_to(values, (scores.n_stages - 1,))
+    if scores.negative is not None:
+        # The user says: pass when the positive score is above t. The negative score is 1 minus
+        # it, up to a rounding that must not let a row at t pass.
+        cuts = np.nextafter(1.0 - cuts, -np.inf)
+    return scores.matrix(cuts)
+
+
+def _check_untouched(policy, scores):
+    """Refuse a guarantee on rows that something was fitted on, or that are not equal draws."""
+    if not scores.untouched:
+        raise ValueError(_NEEDS_UNTOUCHED.format(policy))
+    if np.ptp(scores.sample_weight) > SLACK * scores.sample_weight.max():
+        raise ValueError(
+            f"{policy!r} promises its confidence for equally weighted rows only; got sample_weight "
+            f"between {scores.sample_weight.min()} and {scores.sample_weight.max()}."
+        )
+
+
+def _warn_about_ties(scores):
+    """Warn of early stages whose scores are too coarse to be cut where wanted."""
+    for k, name in enumerate(scores.stage_names[:-1]):
+        n_distinct = np.unique(scores.confidence(k)).size
+        if n_distinct < 20 <= scores.y.size:
+            warnings.warn(
+                f"Stage {name!r} gives only {n_distinct} distinct scores, and tied rows are cut "
+                "together: the share of rows that passes can be far below the one asked for.",
+                UserWarning,
+                stacklevel=2,
+            )

@@ -1,0 +1,286 @@
+"""Policies: each turns `StageScores` into a threshold matrix and states what it promises."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.stats import binom
+from sklearn.base import BaseEstimator
+
+from skmsc.thresholds._cuts import SLACK, cut_for_loss, cuts_by_loss, cuts_by_pass, geometric
+from skmsc.thresholds._scores import eager_stage
+
+
+class PassBudget(BaseEstimator):
+    """Let at most a given share of the rows reach the last stage.
+
+    What it promises: on the rows that it was set on, the (weighted) share that reaches the last
+    stage is at most `max_pass_rate`. On new rows it is a quantile estimated from these, and moves
+    with the data.
+
+    Parameters
+    ----------
+    max_pass_rate : float or sequence of float, default=0.1
+        Share of rows in [0, 1] that may reach the last stage. With more than two stages the rates
+        of the stages between fall by one factor from stage to stage; a sequence of n_stages - 1
+        rates, one for each later stage, sets them one by one.
+
+    Examples
+    --------
+    >>> from skmsc import PassBudget
+    >>> PassBudget(max_pass_rate=0.05)
+    PassBudget(max_pass_rate=0.05)
+    """
+
+    def __init__(self, max_pass_rate=0.1):
+        self.max_pass_rate = max_pass_rate
+
+    def check(self):
+        """Validate the parameters."""
+        if isinstance(self.max_pass_rate, (Real, str)) or self.max_pass_rate is None:
+            _check_share(self, "max_pass_rate")
+            return
+        rates = np.asarray(self.max_pass_rate, dtype=np.float64)
+        if rates.ndim != 1 or not ((rates >= 0) & (rates <= 1)).all():
+            raise ValueError(
+                "max_pass_rate must be a number in [0, 1] or a sequence of such numbers; got "
+                f"{self.max_pass_rate!r}."
+            )
+
+    def find_thresholds(self, scores):
+        """Threshold matrix for the given `StageScores`."""
+        n_early = scores.n_stages - 1
+        if np.ndim(self.max_pass_rate) == 0:
+            rates = geometric(self.max_pass_rate, n_early)
+        elif len(self.max_pass_rate) == n_early:
+            rates = self.max_pass_rate
+        else:
+            raise ValueError(
+                f"max_pass_rate must hold one rate for each of the {n_early} later stages; got "
+                f"{self.max_pass_rate!r}."
+            )
+        return scores.matrix(cuts_by_pass(scores, rates))
+
+
+class CostBudget(BaseEstimator):
+    """Keep the mean cost of a row at or below a given amount.
+
+    What it promises: on the rows that it was set on, the (weighted) mean cost is at most
+    `max_cost`. It needs the costs of the stages.
+
+    Parameters
+    ----------
+    max_cost : float
+        Mean cost of a row, in the units of the estimator's ``stage_costs``. The first stage runs
+        on every row, so it must be at least that stage's cost.
+
+    Examples
+    --------
+    >>> from skmsc import CostBudget
+    >>> CostBudget(max_cost=2.5)
+    CostBudget(max_cost=2.5)
+    """
+
+    def __init__(self, max_cost):
+        self.max_cost = max_cost
+
+    def check(self):
+        """Validate the parameters."""
+        if not isinstance(self.max_cost, Real) or isinstance(self.max_cost, bool):
+            raise TypeError(f"max_cost must be a number >= 0; got {self.max_cost!r}.")
+        if not self.max_cost >= 0:
+            raise ValueError(f"max_cost must be a number >= 0; got {self.max_cost!r}.")
+
+    def find_thresholds(self, scores):
+        """Threshold matrix for the given `StageScores`."""
+        costs = scores.stage_costs
+        if costs is None:
+            raise ValueError(
+                f"{self!r} needs the cost of every stage, and it could not be counted: set "
+                "stage_costs (measure_costs(X) gives seconds per row)."
+            )
+        if costs[0] > self.max_cost * (1 + SLACK):
+            raise ValueError(
+                f"max_cost={self.max_cost} cannot be met: the first stage runs on every row and "
+                f"costs {costs[0]}."
+            )
+        n_early = scores.n_stages - 1
+        # One family of settings, from cheap to dear, indexed by the pass rate of the last stage:
+        # the planned cost grows with it, so bisection finds the dearest one within the budget.
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            rate = (low + high) / 2
+            planned = costs[0] + geometric(rate, n_early) @ costs[1:]
+            low, high = (rate, high) if planned <= self.max_cost else (low, rate)
+        rate = 1.0 if costs.sum() <= self.max_cost * (1 + SLACK) else low
+        return scores.matrix(cuts_by_pass(scores, geometric(rate, n_early)))
+
+
+class RecallFloor(BaseEstimator):
+    """Let through at least a given share of the positives, at the lowest cost.
+
+    What it promises: on the rows that it was set on, at least `min_recall` of the (weighted)
+    positives reach the last stage, unless `max_pass_rate` binds, which is warned of. With
+    `confidence`, for new rows exchangeable with those that it was set on: the expected share that
+    reaches the last stage is at least `min_recall` with that confidence over the draw of the rows.
+    Fraud drifts: rows of another month are not exchangeable with these.
+
+    Parameters
+    ----------
+    min_recall : float, default=0.99
+        Share in (0, 1].
+    of : {"caught", "positives"}, default="caught"
+        Share of what: of the positives that the last stage would catch (its score reaches the
+        catch threshold), or of all positives. The second can be costly: to keep a positive that
+        no stage recognises, nearly every row must pass.
+    max_pass_rate : float, default=None
+        Cap on the share of rows that reach the last stage; where the floor needs more, the cap
+        holds and a warning tells the share of positives that is kept.
+    confidence : float, default=None
+        Confidence in (0, 1), such as 0.95. None sets the floor on the sample itself. Needs rows
+        that no stage, calibrator or catch threshold saw, and enough positives among them:
+        see Notes.
+
+    Notes
+    -----
+    With n positives, reject below the k-th smallest of their scores, with k the largest number for
+    which a binomial variable of n trials and chance 1 - `min_recall` is at most k - 1 with
+    probability at most 1 - `confidence`: the usual tolerance bound from order statistics (S. S.
+    Wilks, Determination of sample sizes for setting tolerance limits, Annals of Mathematical
+    Statistics 12, 1941). It is impossible for fewer than
+    log(1 - confidence) / log(min_recall) positives: 59 for a recall of .95 and 299 for .99 at a
+    confidence of .95. With more than two stages each stage gets an equal part of the allowed
+    loss and of the allowed error (union bound).
+
+    Examples
+    --------
+    >>> from skmsc import RecallFloor
+    >>> RecallFloor(min_recall=0.95, max_pass_rate=0.2)
+    RecallFloor(max_pass_rate=0.2, min_recall=0.95)
+    """
+
+    def __init__(self, min_recall=0.99, of="caught", max_pass_rate=None, confidence=None):
+        self.min_recall = min_recall
+        self.of = of
+        self.max_pass_rate = max_pass_rate
+        self.confidence = confidence
+
+    def check(self):
+        """Validate the parameters."""
+        _check_share(self, "min_recall", low_open=True)
+        _check_share(self, "max_pass_rate", optional=True)
+        _check_confidence(self)
+        if self.of not in ("caught", "positives"):
+            raise ValueError(f"of must be 'caught' or 'positives'; got {self.of!r}.")
+        if self.confidence is not None and self.min_recall == 1:
+            raise ValueError("min_recall=1 cannot be promised with any confidence; lower it.")
+
+    def find_thresholds(self, scores):
+        """Threshold matrix for the given `StageScores`."""
+        kept = scores.caught if self.of == "caught" else scores.y != scores.negative
+        loss = scores.sample_weight * kept
+        total = loss.sum()
+        if total == 0:
+            raise ValueError(
+                f"{self!r} has no {'caught positive' if self.of == 'caught' else 'positive'} to "
+                f"keep among the {scores.y.size} rows that it is set on."
+            )
+        if self.confidence is None:
+            cuts = cuts_by_loss(scores, lambda k: loss, (1 - self.min_recall) * total)
+        else:
+            cuts = self._certified_cuts(scores, kept)
+        thresholds = scores.matrix(cuts)
+        cap = self.max_pass_rate
+        if cap is None or scores.pass_rates(thresholds)[-1] <= cap + SLACK:
+            return thresholds
+        thresholds = PassBudget(cap).find_thresholds(scores)
+        reached = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
+        warnings.warn(
+            f"A recall of {self.min_recall} needs more than max_pass_rate={cap} of the rows to "
+            f"pass: the cap holds, and {loss[reached].sum() / total:.3f} of the "
+            f"{'caught ' if self.of == 'caught' else ''}positives reach the last stage.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return thresholds
+
+    def _certified_cuts(self, scores, kept):
+        """One cut for each early stage by order statistics of the kept positives' confidences."""
+        n_early, n_kept = scores.n_stages - 1, int(kept.sum())
+        share, error = (1 - self.min_recall) / n_early, (1 - self.confidence) / n_early
+        # k - 1 positives may be lost: the largest count that a loss above `share` would undercut
+        # with a chance of at most `error`.
+        n_lost = int(binom.ppf(error, n_kept, share))
+        if binom.cdf(n_lost, n_kept, share) > error:
+            n_lost -= 1
+        if n_lost < 0:
+            needed = caught_positives_needed(self, scores.n_stages)
+            raise ValueError(
+                f"{self!r} cannot be promised: it needs {needed} "
+                f"{'caught ' if self.of == 'caught' else ''}positives among the rows that it is "
+                f"set on; got {n_kept}."
+            )
+        return [cut_for_loss(scores.confidence(k), kept * 1.0, n_lost) for k in range(n_early)]
+
+
+class Agreement(BaseEstimator):
+    """Answer early as long as the answer is the one that the last stage would give.
+
+    What it promises: on the rows that it was set on, at most `max_disagreement` of the (weighted)
+    rows get another class than the last stage's most likely one. It needs no labels.
+
+    Parameters
+    ----------
+    max_disagreement : float, default=0.01
+        Share of rows in [0, 1].
+
+    Examples
+    --------
+    >>> from skmsc import Agreement
+    >>> Agreement(max_disagreement=0.02)
+    Agreement(max_disagreement=0.02)
+    """
+
+    def __init__(self, max_disagreement=0.01):
+        self.max_disagreement = max_disagreement
+
+    def check(self):
+        """Validate the parameters."""
+        _check_share(self, "max_disagreement")
+
+    def find_thresholds(self, scores):
+        """Threshold matrix for the given `StageScores`."""
+        weight = scores.sample_weight
+        allowed = self.max_disagreement * weight.sum()
+        cuts = cuts_by_loss(scores, lambda k: weight * scores.disagrees(k), allowed)
+        return scores.matrix(cuts)
+
+
+def caught_positives_needed(policy, n_stages):
+    """Fewest positives from which a `RecallFloor` with confidence can be promised; 0 without."""
+    if getattr(policy, "confidence", None) is None or not isinstance(policy, RecallFloor):
+        return 0
+    n_early = max(n_stages - 1, 1)
+    share, error = (1 - policy.min_recall) / n_early, (1 - policy.confidence) / n_early
+    return int(np.ceil(np.log(error) / np.log1p(-share) - SLACK))
+
+
+def _check_share(policy, name, *, low_open=False, optional=False):
+    """Raise unless the attribute is a number in [0, 1] or (0, 1]."""
+    value = getattr(policy, name)
+    if optional and value is None:
+        return
+    interval = "(0, 1]" if low_open else "[0, 1]"
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} of {policy!r} must be a number in {interval}; got {value!r}.")
+    if not 0 <= value <= 1 or (low_open and value == 0):
+        raise ValueError(f"{name} of {policy!r} must be in {interval}; got {value!r}.")
+
+
+def _check_confidence(policy):
+    """Raise unless `confidence` is None or a number in (0, 1)."""
+    value = policy.confidence
+    if value is None:
+        return
+    if not isinstance(value, Real) or isinstance(value, (bool, Integral)) or not 0 < value < 1:
+        raise ValueError(f"confidence must be None or a number in (0, 1); got {value!r}.")
