@@ -12,7 +12,11 @@ def parse_arguments(description, *, needs_data, argv=None):
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, required=needs_data, metavar="DIR", help="folder of the public data sets"
+        "--data",
+        type=Path,
+        required=needs_data,
+        metavar="DIR",
+        help="folder of the public data sets",
     )
     parser.add_argument(
         "--quick", action="store_true", help="few repeats: shows that the code runs, no evidence"

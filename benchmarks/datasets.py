@@ -124,7 +124,9 @@ def ulb(data_dir, seed):
         order = np.argsort(frame["Time"].to_numpy(), kind="stable")
         train, test = np.split(order, [2 * len(order) // 3])
     else:
-        train, test = train_test_split(np.arange(len(y)), test_size=1 / 3, stratify=y, random_state=seed)
+        train, test = train_test_split(
+            np.arange(len(y)), test_size=1 / 3, stratify=y, random_state=seed
+        )
     return Split(str(seed), X[train], y[train], X[test], y[test], weight[train], weight[test])
 
 

@@ -36,7 +36,9 @@ SCHEMES = ("none", "caught", "gain")
 
 def on_columns(columns):
     """A logistic regression that sees some columns only."""
-    return make_pipeline(ColumnTransformer([("seen", "passthrough", list(columns))]), LogisticRegression())
+    return make_pipeline(
+        ColumnTransformer([("seen", "passthrough", list(columns))]), LogisticRegression()
+    )
 
 
 def fit_later(trial):
@@ -55,7 +57,12 @@ def reference_screen_score(trial, later_score, cut, scheme):
         target, weight = reference.caught_feedback(y, later_score, cut, temperature=TEMPERATURE)
     else:
         target, weight = reference.gain_feedback(
-            y, later_score, cut, temperature=TEMPERATURE, error_costs=ERROR_COSTS, later_cost=LATER_COST
+            y,
+            later_score,
+            cut,
+            temperature=TEMPERATURE,
+            error_costs=ERROR_COSTS,
+            later_cost=LATER_COST,
         )
     cheap = list(SPECIALIST_CHEAP)
     screen = LogisticRegression().fit(X[:, cheap], target, sample_weight=weight)
@@ -119,7 +126,13 @@ def main(arguments):
         for by in ("hand", "skmsc"):
             chosen = [r for r in records if r["scheme"] == scheme and r["by"] == by]
             retained = interval([r["retained"] for r in chosen])
-            gain = paired(records, "seed", "retained", {"scheme": scheme, "by": by}, {"scheme": "none", "by": by})
+            gain = paired(
+                records,
+                "seed",
+                "retained",
+                {"scheme": scheme, "by": by},
+                {"scheme": "none", "by": by},
+            )
             gains[scheme, by] = gain
             rows.append(
                 [
@@ -131,7 +144,14 @@ def main(arguments):
                     f"{max(r['difference_of_scores'] for r in chosen):.1e}",
                 ]
             )
-    header = ["feedback", "computed by", "retained recall", "minus none", "standard error", "largest difference of scores"]
+    header = [
+        "feedback",
+        "computed by",
+        "retained recall",
+        "minus none",
+        "standard error",
+        "largest difference of scores",
+    ]
     expectations = [
         expect("caught minus none, skmsc", gains["caught", "skmsc"]["mean"], at_least=0.08),
         *(
@@ -153,7 +173,9 @@ def main(arguments):
             expectation_table(expectations),
         ]
     )
-    write("feedback", text, {"records": records, "expectations": expectations}, quick=arguments.quick)
+    write(
+        "feedback", text, {"records": records, "expectations": expectations}, quick=arguments.quick
+    )
     return expectations
 
 

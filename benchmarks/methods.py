@@ -57,12 +57,17 @@ def make_forest(n_jobs=2):
     return RandomForestClassifier(n_estimators=100, n_jobs=n_jobs, random_state=0)
 
 
-def make_lightgbm(n_jobs=2):
+def make_lightgbm(n_jobs=1):
     """200 trees of 15 leaves at a rate of .05."""
     from lightgbm import LGBMClassifier
 
     return LGBMClassifier(
-        n_estimators=200, num_leaves=15, learning_rate=0.05, n_jobs=n_jobs, random_state=0, verbosity=-1
+        n_estimators=200,
+        num_leaves=15,
+        learning_rate=0.05,
+        n_jobs=n_jobs,
+        random_state=0,
+        verbosity=-1,
     )
 
 
@@ -131,7 +136,9 @@ def by_hand(split, stages, rates, *, survivors=False):
     """
     last_test = stages.last_test[:, 1]
     if survivors:
-        chosen = stages.screen_oof > reference.pass_cut(stages.screen_oof, SURVIVOR_RATE, split.w_train)
+        chosen = stages.screen_oof > reference.pass_cut(
+            stages.screen_oof, SURVIVOR_RATE, split.w_train
+        )
         weight = None if split.w_train is None else split.w_train[chosen]
         last = reference.fit(stages.last, split.X_train[chosen], split.y_train[chosen], weight)
         last_test = last.predict_proba(split.X_test)[:, 1]

@@ -62,7 +62,9 @@ def measure(split, answers, *, screen_cost, caught=None):
         "ap": average_precision_score(split.y_test, answers.score, sample_weight=weight),
     }
     if split.customer_test is not None:
-        values["cp100"] = card_precision(split.y_test, answers.score, split.customer_test, split.day_test)
+        values["cp100"] = card_precision(
+            split.y_test, answers.score, split.customer_test, split.day_test
+        )
     values["pass_rate"] = pass_rate
     values["cost"] = screen_cost * answers.screened + pass_rate
     if caught is not None:
@@ -109,7 +111,9 @@ def paired(records, key, value, of, against):
         rows = [r for r in records if all(r[field] == v for field, v in wanted.items())]
         found = {r[key]: r[value] for r in rows}
         if len(found) != len(rows) or not rows:
-            raise ValueError(f"{wanted} must match one record per {key}, got {len(rows)} of {len(found)}.")
+            raise ValueError(
+                f"{wanted} must match one record per {key}, got {len(rows)} of {len(found)}."
+            )
         return found
 
     left, right = column(of), column(against)
@@ -123,7 +127,12 @@ def expect(what, value, *, at_least=None, at_most=None):
     bound = at_least if at_least is not None else at_most
     holds = value >= bound if at_least is not None else value <= bound
     sign = ">=" if at_least is not None else "<="
-    return {"what": what, "value": float(value), "expected": f"{sign} {bound}", "holds": bool(holds)}
+    return {
+        "what": what,
+        "value": float(value),
+        "expected": f"{sign} {bound}",
+        "holds": bool(holds),
+    }
 
 
 # --- writing ----------------------------------------------------------------------------------
@@ -140,10 +149,17 @@ def markdown_table(header, rows):
     width = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def line(cells):
-        padded = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, width))]
+        padded = [
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(cells, width))
+        ]
         return "| " + " | ".join(padded) + " |"
 
-    rule = "| " + " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(width)) + " |"
+    rule = (
+        "| "
+        + " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(width))
+        + " |"
+    )
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
@@ -152,7 +168,12 @@ def expectation_table(expectations):
     return markdown_table(
         ["expectation", "bound", "measured", "verdict"],
         [
-            [e["what"], e["expected"], f"{e['value']:.4f}", "holds" if e["holds"] else "DOES NOT HOLD"]
+            [
+                e["what"],
+                e["expected"],
+                f"{e['value']:.4f}",
+                "holds" if e["holds"] else "DOES NOT HOLD",
+            ]
             for e in expectations
         ],
     )

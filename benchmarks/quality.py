@@ -9,6 +9,7 @@ import time
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks import methods
 from benchmarks.command import parse_arguments
@@ -55,7 +56,14 @@ def run_split(split, last_name):
         # A screen alone rejects nothing on behalf of a later stage.
         caught = None if method == SCREEN_ALONE else stages.caught
         values = measure(split, answers, screen_cost=stages.screen_cost, caught=caught)
-        return {"repeat": split.name, "last": last_name, "method": method, "rate": rate, **values, **more}
+        return {
+            "repeat": split.name,
+            "last": last_name,
+            "method": method,
+            "rate": rate,
+            **values,
+            **more,
+        }
 
     yield record(SCREEN_ALONE, None, methods.alone(stages.screen_test[:, 1], is_last=False))
     yield record(f"{last_name} alone", None, methods.alone(stages.last_test[:, 1], is_last=True))
@@ -68,7 +76,9 @@ def run_split(split, last_name):
         for feedback in methods.FEEDBACKS:
             for survivors in (False, True):
                 name = named(f"skmsc {feedback}", survivors)
-                fits = methods.ours(split, last, RATES, feedback=feedback, survivors=survivors, memory=memory)
+                fits = methods.ours(
+                    split, last, RATES, feedback=feedback, survivors=survivors, memory=memory
+                )
                 for rate, cascade, answers in fits:
                     check = {"cut": 1 - float(cascade.thresholds_[0, 0])}
                     if rate == RATES[0] and not survivors:
@@ -90,7 +100,9 @@ def rows_of(records, dataset, last_name):
 
 def cell(records, method, rate, value, digits=3):
     """Mean and interval of one measure of one method."""
-    chosen = [r[value] for r in records if r["method"] == method and r["rate"] == rate and value in r]
+    chosen = [
+        r[value] for r in records if r["method"] == method and r["rate"] == rate and value in r
+    ]
     return plus_minus(interval(chosen), digits) if chosen else ""
 
 
@@ -104,15 +116,18 @@ def tables(records, last_name):
     def gain(method, rate):
         return paired(records, "repeat", "ap", {"method": method, "rate": rate}, against)
 
-    ap = [
-        [method, *(cell(records, method, rate, "ap") for rate in RATES)] for method in cascades
+    ap = [[method, *(cell(records, method, rate, "ap") for rate in RATES)] for method in cascades]
+    gains = [
+        [method, *(plus_minus(gain(method, rate), 4) for rate in RATES)] for method in cascades
     ]
-    gains = [[method, *(plus_minus(gain(method, rate), 4) for rate in RATES)] for method in cascades]
     full = [[m, *(cell(records, m, None, value) for value in MEASURES)] for m in alone]
-    full += [[m, *(cell(records, m, FULL_TABLE_RATE, value) for value in MEASURES)] for m in cascades]
+    full += [
+        [m, *(cell(records, m, FULL_TABLE_RATE, value) for value in MEASURES)] for m in cascades
+    ]
     rates = [f"{rate:.0%}" for rate in RATES]
     realised = [
-        [method, *(cell(records, method, rate, "pass_rate") for rate in RATES)] for method in cascades
+        [method, *(cell(records, method, rate, "pass_rate") for rate in RATES)]
+        for method in cascades
     ]
     return "\n\n".join(
         [
@@ -139,7 +154,11 @@ def card_expectations(records):
 
     ours = "skmsc caught"
     return [
-        expect("forest cascade minus forest alone, AP", gain("forest", ours, "forest alone"), at_least=-0.003),
+        expect(
+            "forest cascade minus forest alone, AP",
+            gain("forest", ours, "forest alone"),
+            at_least=-0.003,
+        ),
         expect(
             "LightGBM survivors minus LightGBM alone, AP",
             gain("lightgbm", named(ours, True), "lightgbm alone"),
@@ -156,11 +175,18 @@ def card_expectations(records):
 def main(arguments):
     """Ask the question, write results/quality.md and .json; return the expectations."""
     records = []
-    for dataset, split in splits(arguments.data, arguments.quick):
-        for last_name in methods.LAST_STAGES:
-            start = time.perf_counter()
-            records += [{"dataset": dataset, **record} for record in run_split(split, last_name)]
-            print(f"{dataset} {split.name} {last_name}: {time.perf_counter() - start:.0f} s", flush=True)
+    # Small matrix products gain nothing from threads, and lose much when the cores are shared.
+    with threadpool_limits(1):
+        for dataset, split in splits(arguments.data, arguments.quick):
+            for last_name in methods.LAST_STAGES:
+                start = time.perf_counter()
+                records += [
+                    {"dataset": dataset, **record} for record in run_split(split, last_name)
+                ]
+                print(
+                    f"{dataset} {split.name} {last_name}: {time.perf_counter() - start:.0f} s",
+                    flush=True,
+                )
 
     expectations = card_expectations(records)
     parts = [
@@ -175,7 +201,12 @@ def main(arguments):
             chosen = rows_of(records, dataset, last_name)
             if chosen:
                 parts += [f"## {title}; last stage {last_name}", tables(chosen, last_name)]
-    write("quality", "\n\n".join(parts), {"records": records, "expectations": expectations}, quick=arguments.quick)
+    write(
+        "quality",
+        "\n\n".join(parts),
+        {"records": records, "expectations": expectations},
+        quick=arguments.quick,
+    )
     return expectations
 
 

@@ -78,7 +78,9 @@ def fit_hand_cascade(screen, last, X, y, *, max_pass_rate, cv=N_FOLDS):
     """
     screen_score = out_of_fold(screen, X, y, cv=cv)
     last_score = out_of_fold(last, X, y, cv=cv)
-    return HandCascade(fit(screen, X, y), fit(last, X, y), pass_cut(screen_score, max_pass_rate)), last_score
+    return HandCascade(
+        fit(screen, X, y), fit(last, X, y), pass_cut(screen_score, max_pass_rate)
+    ), last_score
 
 
 # --- feedback: the weights of stage 1, from the later stage's scores on its training rows ------

@@ -373,7 +373,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_labels(self, X, y, sample_weight):
         """Class codes (None without y) and weights of rows that are not trained on."""
-        weight = _check_sample_weight(sample_weight, _DTypeOf(X), ensure_non_negative=True)
+        rows = np.broadcast_to(0.0, _num_samples(X))  # only their number matters to the check
+        weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("sample_weight is zero for every row; give some row a weight.")
         if y is None:
@@ -404,17 +405,6 @@ def _other_scale(thresholds, calibrations):
             if thresholds[k, c] <= 1 and proba[0, 1 - c] >= 0.5:
                 scale[k, c] = (0.5 - 1e-9) / proba[0, 1 - c]
     return scale
-
-
-class _DTypeOf:
-    """Stands for rows where only their number matters to scikit-learn's check of weights."""
-
-    def __init__(self, X):
-        self.shape = (_num_samples(X),)
-        self.ndim = 1
-
-    def __len__(self):
-        return self.shape[0]
 
 
 def check_not_empty(X):

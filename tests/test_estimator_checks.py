@@ -28,6 +28,7 @@ pytestmark = [
         "Stage .* gives only .* distinct scores",
         r"Stage 'knn' \(KNeighborsClassifier\) takes no sample_weight",
         "The thresholds pass .* of the rows, but survivor_rate=",
+        "GainFeedback.*which leaves nothing to learn",
     )
 ]
 
