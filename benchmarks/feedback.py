@@ -166,9 +166,9 @@ def main(arguments):
     text = "\n\n".join(
         [
             "# Feedback: retained recall of a screen below a specialist",
-            f"{n_seeds} seeds, 300 training rows, 20,000 test rows, a pass rate of {PASS_RATE:.0%}; "
-            "mean ± half width of the 95 % interval. "
-            "Retained recall is the share of the positives that stage 2 would catch which reach it.",
+            f"{n_seeds} seeds, 300 training rows, 20,000 test rows, pass rate {PASS_RATE:.0%}; "
+            "mean ± half width of the 95 % interval. Retained recall is the share of the positives "
+            "that stage 2 would catch which reach it.",
             markdown_table(header, rows),
             expectation_table(expectations),
         ]

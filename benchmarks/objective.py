@@ -78,7 +78,7 @@ def retained_recall(kept, caught, weight=None):
 
 
 def best_f1_cut(y, score, weight=None):
-    """The cut of best F1, midway between neighbouring distinct scores: ``score >= cut`` is caught."""
+    """The cut of best F1, midway between neighbouring scores: ``score >= cut`` is caught."""
     weight = np.ones(len(y)) if weight is None else weight
     order = np.argsort(-score, kind="stable")
     score, y, weight = score[order], y[order], weight[order]
@@ -151,7 +151,7 @@ def markdown_table(header, rows):
     def line(cells):
         padded = [
             cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(cells, width))
+            for i, (cell, w) in enumerate(zip(cells, width, strict=True))
         ]
         return "| " + " | ".join(padded) + " |"
 
@@ -171,7 +171,7 @@ def expectation_table(expectations):
             [
                 e["what"],
                 e["expected"],
-                f"{e['value']:.4f}",
+                f"{e['value']:.4g}",
                 "holds" if e["holds"] else "DOES NOT HOLD",
             ]
             for e in expectations
@@ -198,17 +198,20 @@ def machine():
 
 
 def write(name, text, content, *, quick):
-    """Write ``results/<name>.md`` and ``.json`` (below ``results/quick`` for a quick run), print the text.
+    """Write ``results/<name>.md`` and ``.json`` and print the text.
 
-    A quick run shows that the code runs; it must not overwrite the numbers of a full one.
+    A quick run writes to ``results/quick``: it must not overwrite the numbers of a full one.
     """
     folder = Path(__file__).parent / "results" / ("quick" if quick else "")
     folder.mkdir(parents=True, exist_ok=True)
     here = machine()
-    note = f"{here['cores']} cores, Python {here['python']}, scikit-learn {here['versions']['scikit-learn']}."
+    sklearn_version = here["versions"]["scikit-learn"]
     if quick:
         text = "**Quick run: it shows that the code runs, its numbers are no evidence.**\n\n" + text
-    text = f"{text}\n\nMachine: {note}\n"
+    text += (
+        f"\n\nMachine: {here['cores']} cores, {here['architecture']}, Python {here['python']}, "
+        f"scikit-learn {sklearn_version}.\n"
+    )
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     (folder / f"{name}.json").write_text(
         json.dumps({"machine": here, "quick": quick, **content}, indent=1) + "\n", encoding="utf-8"

@@ -106,8 +106,9 @@ def caught_feedback(y, later_score, cut, *, temperature):
 def gain_feedback(y, later_score, cut, *, temperature, error_costs, later_cost):
     """Target: passing the row pays; weight: what it pays or costs, with mean 1.
 
-    The mean matters only against the penalty of the stage, which it leaves as it is. With q for the flag of the later stage, passing a row gains
-    ``D = C_FN y q - C_FP (1 - y) q - later_cost`` over rejecting it.
+    With q for the flag of the later stage, passing a row gains
+    ``D = C_FN y q - C_FP (1 - y) q - later_cost`` over rejecting it. A mean of 1 keeps the sum of
+    the weights, and so what the penalty of a regularised stage means.
     """
     false_negative_cost, false_positive_cost = error_costs
     q = soft_flags(later_score, cut, temperature)

@@ -1,8 +1,8 @@
 """Simulated card transactions whose features come at two prices.
 
 Input: sizes and a seed. Output: X of shape (n_transactions, 15), y of shape (n_transactions,).
-The path: simulate rows (who, where, when, how much, fraud or not), put them in time order, then
-compute rolling features that see only what was known at the moment of each row.
+Rows are drawn (who, when, where, fraud or not, how much) and put in time order; then rolling
+features are computed that see only what was known at the moment of each row.
 """
 
 from numbers import Integral, Real
@@ -202,12 +202,14 @@ def make_card_transactions(
     n_transactions : int, default=100_000
         Number of rows, in [1, 10**8].
     n_customers : int or None, default=None
-        Number of customers, at least 1. None: one per transaction per day.
+        Number of customers, at least 1. None: as many as there are
+        transactions a day.
     n_terminals : int or None, default=None
-        Number of terminals, at least 1. None: nine for five customers of the default.
+        Number of terminals, at least 1. None: 1.8 times the
+        transactions a day.
     n_days : int, default=90
-        Days that the transactions cover, in [1, 3650]. Day 0 is a Monday. The windows of the
-        first 30 + `label_delay` days are not yet full.
+        Days that the transactions cover, in [1, 3650], from a Monday. The windows of the first
+        30 + `label_delay` days are not yet full.
     fraud_rate : float, default=0.013
         Share of fraud to aim at, in [0, 0.1]; the share drawn comes near it.
     label_delay : int, default=7
@@ -270,6 +272,8 @@ def make_card_transactions(
     'terminal_risk_30d'
     >>> X, y = make_card_transactions(1_000, return_X_y=True, random_state=0)
     >>> X[:2, :4]
+    array([[19.81,  0.  ,  0.  ,  1.  ],
+           [21.76,  0.  ,  0.  ,  1.  ]])
     """
     _check_number("n_transactions", n_transactions, Integral, 1, _MAX_SIZE)
     _check_number("n_days", n_days, Integral, 1, 3650)
