@@ -3,6 +3,7 @@
 import contextlib
 import time
 from copy import copy as shallow_copy
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -157,10 +158,13 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             When y holds unknown labels, or the policy cannot be met on these rows.
         """
         X = self._check_rows(X)
+        if y is None:
+            raise ValueError("tune_thresholds requires y to be passed, but the target y is None.")
         check_policy(
             thresholds,
             n_stages=len(self._stage_names),
             n_classes=len(self.classes_),
+            stage_costs=self.stage_costs_,
             untouched=True,
         )
         codes, weight = self._check_labels(X, y, sample_weight)
@@ -220,6 +224,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         costs : ndarray of shape (n_stages,)
             Seconds per row.
         """
+        if not isinstance(n_repeats, Integral) or n_repeats < 1:
+            raise ValueError(f"n_repeats must be an integer >= 1; got {n_repeats!r}.")
         X = self._check_rows(X)
         costs, carry = [], X
         for step in self._steps():
@@ -400,7 +406,9 @@ def _other_scale(thresholds, calibrations):
     for k in range(len(thresholds) - 1):
         for c in range(2):
             cut = np.clip(thresholds[k, c], 0.0, 1.0)
-            at_cut = np.array([[cut, 1 - cut]]) if c == 0 else np.array([[1 - cut, cut]])
+            # A score that rounds to 1 leaves the other class up to a rounding error.
+            other = min(1 - cut + np.finfo(np.float64).eps, 1.0)
+            at_cut = np.array([[cut, other]]) if c == 0 else np.array([[other, cut]])
             proba = at_cut if calibrations[k] is None else calibrations[k](at_cut)
             if thresholds[k, c] <= 1 and proba[0, 1 - c] >= 0.5:
                 scale[k, c] = (0.5 - 1e-9) / proba[0, 1 - c]

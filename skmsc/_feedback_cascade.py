@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import numpy as np
 from sklearn.model_selection import check_cv
@@ -12,6 +11,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
 from skmsc._base import MultiStageClassifier, no_half_fit
+from skmsc._checks import is_number
 from skmsc._sklearn import (
     _BaseComposition,
     _check_method_params,
@@ -30,6 +30,7 @@ from skmsc.out_of_fold import (
     restrict_splits,
 )
 from skmsc.stages import (
+    check_frozen,
     check_stage_costs,
     check_stages,
     count_multiply_adds,
@@ -41,6 +42,7 @@ from skmsc.thresholds import (
     PassBudget,
     StageScores,
     caught_positives_needed,
+    check_independent,
     check_policy,
     eager_stage,
     fit_thresholds,
@@ -284,11 +286,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             for k in reversed(range(len(pairs))):
                 target, weight = labels, rows.fitter.sample_weight
                 if k < last and self._uses_feedback():
-                    signal = self._later_stages(fits[k + 1 :], rows)
-                    passes, feedback_weights[scored, k] = feedback_for(self.feedback, signal)
-                    wanted = np.where(passes, self._positive, self._negative)
-                    target = labels.copy()
-                    target[scored] = self.classes_[wanted]
+                    wanted, feedback_weights[:, k] = self._feed_back(fits[k + 1 :], rows)
+                    target = self.classes_[wanted]
                     weight = rows.weight * feedback_weights[:, k]
                 fits[k] = _fit_stage(*pairs[k], rows, target, weight)
                 if k == last:
@@ -300,9 +299,12 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
             # Survivors: the last stage again, on the rows that it will meet at work.
             calibrates = np.repeat(scored[:, None], len(pairs), axis=1)
-            if self.survivor_rate is not None and last > 0:
-                calibrates[scored, last] = _survivors(scores, self.survivor_rate)
-                fits[last] = self._fit_survivors(*pairs[last], rows, calibrates[:, last])
+            survivors = self._find_survivors(scores, rows)
+            if survivors is not None:
+                fits[last] = _fit_stage(
+                    *pairs[last], rows, labels, rows.fitter.sample_weight, survivors
+                )
+                calibrates[:, last] = survivors
                 scores = replace(self._out_of_fold_scores(fits, rows), caught=scores.caught)
 
             self._stage_names = [name for name, _ in pairs]
@@ -327,8 +329,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     def _check_parameters(self):
         """Validate what needs no data; return the (name, stage) pairs in use."""
         pairs = check_stages(self.stages, reserved=self._get_param_names())
-        names = [name for name, _ in pairs]
-        costs = check_stage_costs(self.stage_costs, names)
+        costs = self._given_costs(pairs)
         check_feedback(self.feedback)
         if getattr(self.feedback, "error_costs", None) is not None and costs is None:
             raise ValueError(
@@ -338,7 +339,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         if isinstance(self.catch_threshold, str):
             valid = self.catch_threshold in ("best_f1", "argmax")
         else:
-            valid = _is_number(self.catch_threshold) and 0 <= self.catch_threshold <= 1
+            valid = is_number(self.catch_threshold) and 0 <= self.catch_threshold <= 1
         if not valid:
             raise ValueError(
                 "catch_threshold must be 'best_f1', 'argmax' or a number in [0, 1]; got "
@@ -346,7 +347,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             )
         for name, top in (("survivor_rate", 1.0), ("validation_fraction", np.nextafter(1, 0))):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and 0 < value <= top):
+            if value is not None and not (is_number(value) and 0 < value <= top):
                 interval = "(0, 1]" if top == 1 else "(0, 1)"
                 raise ValueError(f"{name} must be None or a number in {interval}; got {value!r}.")
         if self.calibration not in METHODS:
@@ -355,6 +356,12 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             )
         check_memory(self.memory)
         return pairs
+
+    def _given_costs(self, pairs):
+        """Costs of the stages in use as given, or None."""
+        names = [name for name, _ in pairs]
+        dropped = [name for name, _ in self.stages or [] if name not in names]
+        return check_stage_costs(self.stage_costs, names, dropped)
 
     def _check_training_rows(self, X, y, sample_weight, fit_params, pairs):
         """Validate the rows and what depends on them; return a `_TrainingRows`."""
@@ -367,13 +374,23 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 raise ValueError("sample_weight is zero for every row; give some row a weight.")
         used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
         self._check_classes(y[used], None if sample_weight is None else sample_weight[used])
+        for name, stage in pairs:
+            check_frozen(name, stage, self.classes_, self.n_features_in_)
+        costs = self._given_costs(pairs)
         check_policy(
             self.thresholds,
             n_stages=len(pairs),
             n_classes=len(self.classes_),
             untouched=self.validation_fraction is not None,
+            stage_costs=costs,
         )
         split_params, stage_params = self._route_metadata(fit_params, pairs)
+        if getattr(self.thresholds, "confidence", None) is not None:
+            check_independent(
+                self.thresholds,
+                None if sample_weight is None else sample_weight[used],
+                split_params.get("groups"),
+            )
 
         rng = check_random_state(self.random_state)
         seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
@@ -411,7 +428,6 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             memory=self.memory,
             verbose=self.verbose,
         )
-        costs = check_stage_costs(self.stage_costs, [name for name, _ in pairs])
         return _TrainingRows(fitter, costs, stage_params, held_out, train, n_given)
 
     def _check_classes(self, y, sample_weight):
@@ -475,16 +491,29 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """Whether later stages weigh the rows of earlier ones."""
         return not (isinstance(self.feedback, str) and self.feedback == "none")
 
-    def _later_stages(self, later_fits, rows):
-        """What feedback sees of the later stages, on the rows that have out-of-fold scores."""
-        scored = rows.fitter.scored
-        return LaterStages(
-            positive=rows.fitter.codes[scored] == self._positive,
+    def _feed_back(self, later_fits, rows):
+        """Class codes and weights that later stages want an earlier one to be trained on."""
+        codes, scored = rows.fitter.codes, rows.fitter.scored
+        signal = LaterStages(
+            positive=codes[scored] == self._positive,
             later_proba=np.column_stack([fit.proba[scored, self._positive] for fit in later_fits]),
             catch_threshold=self.catch_threshold_,
             sample_weight=rows.weight[scored],
             later_costs=None if rows.costs is None else rows.costs[-len(later_fits) :],
         )
+        wanted, weight = codes.copy(), np.ones(codes.size)
+        passes, weight[scored] = feedback_for(self.feedback, signal)
+        wanted[scored] = np.where(passes, self._positive, self._negative)
+        if all(np.ptp(wanted[train]) > 0 for train, _ in rows.fitter.splits):
+            return wanted, weight
+        warnings.warn(
+            f"By feedback={self.feedback!r} it pays, in some training part of cv, to pass every row "
+            "or none, which leaves nothing to learn: the stage is trained without feedback. "
+            "Consider other costs or another catch_threshold.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return codes, np.ones(codes.size)
 
     def _find_catch_threshold(self, proba, rows):
         """Score of the last stage from which a positive counts as caught."""
@@ -498,15 +527,25 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         positive = rows.fitter.codes[scored] == self._positive
         return best_f1_cut(positive, proba[scored, self._positive], rows.weight[scored])
 
-    def _fit_survivors(self, name, stage, rows, survivors):
-        """Fit the last stage on the surviving rows only; all rows are scored."""
-        splits = [(train[survivors[train]], test) for train, test in rows.fitter.splits]
-        classes = self.classes_
-        check_splits(
-            [*splits, (survivors, survivors)], rows.fitter.codes, classes, among="surviving "
+    def _find_survivors(self, scores, rows):
+        """Mask of the rows that the earlier stages score highest; None: train on all rows."""
+        if self.survivor_rate is None or scores.n_stages == 1:
+            return None
+        thresholds = PassBudget(self.survivor_rate).find_thresholds(scores)
+        survivors = rows.fitter.scored
+        survivors[survivors] = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
+        codes = rows.fitter.codes
+        if all(
+            np.unique(codes[train[survivors[train]]]).size > 1 for train, _ in rows.fitter.splits
+        ):
+            return survivors
+        warnings.warn(
+            f"survivor_rate={self.survivor_rate} leaves, in some training part of cv, rows of one "
+            "class or none: the last stage stays as fitted on all rows.",
+            UserWarning,
+            stacklevel=3,
         )
-        labels = classes[rows.fitter.codes]
-        return _fit_stage(name, stage, rows, labels, rows.fitter.sample_weight, survivors)
+        return None
 
     def _out_of_fold_scores(self, fits, rows):
         """What policies see of the training rows that have out-of-fold scores."""
@@ -636,14 +675,3 @@ def _fit_stage(name, stage, rows, target, weight, survivors=None):
         warn_of_resampling(name, stage)
     params = rows.stage_params.get(name)
     return rows.fitter.fit(name, stage, target=target, weight=weight, rows=survivors, params=params)
-
-
-def _survivors(scores, survivor_rate):
-    """Mask of the rows that the earlier stages score highest."""
-    thresholds = PassBudget(survivor_rate).find_thresholds(scores)
-    return eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
-
-
-def _is_number(value):
-    """Whether the value is a real number, not a bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)

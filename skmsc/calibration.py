@@ -16,18 +16,19 @@ METHODS = ("sigmoid", "isotonic", None)
 
 @dataclass(frozen=True)
 class _Sigmoid:
-    """``expit(slope * score + intercept)`` with a positive slope."""
+    """``expit(slope * score + intercept)``, the score held back beyond `limit`."""
 
     slope: float
     intercept: float
+    limit: float
 
     def __call__(self, score):
-        return expit(self.slope * score + self.intercept)
+        return expit(self.slope * _held_back(score, self.limit) + self.intercept)
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """Linear interpolation between the knots of an isotonic regression."""
+    """Linear interpolation between the knots of a centred isotonic regression."""
 
     score: np.ndarray
     proba: np.ndarray
@@ -38,7 +39,7 @@ class _Steps:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted map of scores of shape (n_samples, n_classes) to probabilities of the same shape.
+    """A fitted map of scores of shape (n_samples, n_classes) to probabilities of that shape.
 
     Built by `fit_calibration`. For two classes one map acts on the second column; for more, each
     class has a map of its own against the rest and the rows are normalised to sum to 1.
@@ -66,8 +67,9 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
     method : {"sigmoid", "isotonic", None}
         "sigmoid" fits slope and intercept on the log-odds of a probability (or on the decision
         value itself) by maximum likelihood with Platt's smoothed targets; a slope that comes out
-        negative, which happens when scores carry no signal, is replaced by 1, so that the order
-        of the scores is never reversed. "isotonic" fits a step function. None changes nothing.
+        negative, which happens when scores carry no signal, is replaced by a trace, so that the
+        order of the scores is never reversed. "isotonic" fits steps and interpolates between
+        their centres, so that rows of one step keep their order. None changes nothing.
     scores : ndarray of shape (n_samples, n_classes)
         Probabilities, or decision values, of rows that the scorer was not fitted on.
     y : ndarray of shape (n_samples,)
@@ -87,13 +89,18 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
     J. Platt. Probabilistic outputs for support vector machines. Advances in Large Margin
     Classifiers, 1999. There the sigmoid acts on decision values; for probabilities ours acts on
     log-odds, so that a calibrated score stays as it is (slope 1, intercept 0).
+    A. P. Oron, N. Flournoy. Centered isotonic regression. Statistics in Biopharmaceutical Research
+    9, 2017, DOI 10.1080/19466315.2017.1286256.
     """
     if method is None:
         return None
     fit_one = _fit_sigmoid if method == "sigmoid" else _fit_steps
     score = _per_class_score(scores, from_decisions)
     labels = [1] if score.shape[1] == 1 else range(score.shape[1])
-    maps = tuple(fit_one(score[:, c], y == label, sample_weight) for c, label in enumerate(labels))
+    maps = tuple(
+        fit_one(score[:, c], y == label, sample_weight, not from_decisions)
+        for c, label in enumerate(labels)
+    )
     return Calibration(maps, from_decisions)
 
 
@@ -107,39 +114,55 @@ def _per_class_score(scores, from_decisions):
     return scores if from_decisions else logit(scores)
 
 
-def _fit_sigmoid(score, target, weight):
+def _held_back(score, limit):
+    """Scores that hardly grow beyond the limit, finite and in their order."""
+    if limit == np.inf:
+        return score
+    return np.clip(score, -limit, limit) + 1e-6 * np.clip(score, -1e3, 1e3)
+
+
+def _fit_sigmoid(score, target, weight, bounded):
     """Slope and intercept by weighted maximum likelihood on Platt's smoothed targets."""
     from sklearn.linear_model import LogisticRegression
 
     n_pos, n_neg = weight[target].sum(), weight[~target].sum()
-    # Infinite log-odds (a forest's 0) would pull the slope to 0: in the fit, and only there, a
-    # score counts as no more extreme than what this many rows could tell.
-    finite = score[np.isfinite(score)]
-    limit = max(np.log(2.0 * (n_pos + n_neg)), np.abs(finite).max(initial=1.0))
-    score = np.clip(score, -limit, limit)
+    limit = np.inf
+    if bounded:
+        # Infinite log-odds (a forest's 0) count as no more extreme than what this many rows could
+        # tell, or than the most extreme finite score.
+        finite = np.abs(score[np.isfinite(score)])
+        limit = max(np.log(2.0 * (n_pos + n_neg)), finite.max(initial=1.0))
+    score = _held_back(score, limit)
     smooth = np.where(target, (n_pos + 1.0) / (n_pos + 2.0), 1.0 / (n_neg + 2.0))
-    if np.ptp(score) > 1e-12 * limit:
+    mean, spread = np.average(score, weights=weight), np.ptp(score)
+    if spread > 1e-12 * np.abs(score).max():
         # A row with target t is a positive of weight t and a negative of weight 1 - t.
         regression = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10)
         regression.fit(
-            np.tile(score, 2)[:, None],
+            np.tile((score - mean) / spread, 2)[:, None],
             np.repeat([1, 0], score.size),
             sample_weight=np.concatenate([weight * smooth, weight * (1.0 - smooth)]),
         )
-        slope, intercept = regression.coef_[0, 0], regression.intercept_[0]
+        slope, intercept = regression.coef_[0, 0] / spread, regression.intercept_[0]
         if slope > 0:
-            return _Sigmoid(float(slope), float(intercept))
-    # No usable slope: shift the log-odds so that their mean is that of the smoothed targets.
-    mean = np.average(smooth, weights=weight)
-    return _Sigmoid(1.0, float(logit(mean) - np.average(score, weights=weight)))
+            return _Sigmoid(float(slope), float(intercept - slope * mean), float(limit))
+    # No usable slope: under slope >= 0 the likelihood is highest at 0. A trace of slope keeps the
+    # order of the scores.
+    slope = 1e-6 / max(spread, 1.0)
+    intercept = logit(np.average(smooth, weights=weight)) - slope * mean
+    return _Sigmoid(float(slope), float(intercept), float(limit))
 
 
-def _fit_steps(score, target, weight):
-    """Isotonic regression of the target on the score."""
+def _fit_steps(score, target, weight, bounded):
+    """Isotonic regression of the target on the score, each step a knot at its mean score."""
     from sklearn.isotonic import IsotonicRegression
 
     limit = 1 + 2 * np.abs(score[np.isfinite(score)]).max(initial=1.0)
     score = np.clip(score, -limit, limit)  # interpolation needs finite knots
-    regression = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    regression.fit(score, target.astype(np.float64), sample_weight=weight)
-    return _Steps(regression.X_thresholds_, regression.y_thresholds_)
+    regression = IsotonicRegression(y_min=0.0, y_max=1.0)
+    proba, step = np.unique(
+        regression.fit_transform(score, target.astype(np.float64), sample_weight=weight),
+        return_inverse=True,
+    )
+    centre = np.bincount(step, weight * score) / np.bincount(step, weight)
+    return _Steps(centre, proba)

@@ -106,6 +106,33 @@ def _attacked(ids, day, n_ids, n_days, n_target, length, share, rng):
     return candidate & kept[rank]
 
 
+def _draw_terminals(customer, is_away, n_customers, n_terminals, rng):
+    """One of the twenty terminals nearest to home or, when away, to another customer's home."""
+    home, place = rng.uniform(size=(n_customers, 2)), rng.uniform(size=(n_terminals, 2))
+    n_near = min(20, n_terminals)
+    near = cKDTree(place).query(home, k=n_near)[1].reshape(n_customers, n_near)
+    popularity = np.cumsum(rng.gamma(10.0, size=n_terminals)[near], axis=1)
+    # Row c of `edges` runs from c to c + 1, so that one search serves all customers.
+    edges = np.arange(n_customers)[:, None] + popularity / popularity[:, -1:]
+    host = np.where(is_away, rng.permutation(n_customers)[customer], customer)
+    u = rng.uniform(size=len(customer))
+    return near.ravel()[np.searchsorted(edges.ravel(), host + u)]
+
+
+def _draw_cents(customer, is_away, scenario, n_bad, n_burst, n_customers, rng):
+    """Amounts around the customer's mean; a few honest ones are tiny or large, too."""
+    n = len(customer)
+    mean = rng.lognormal(3.5, 0.5, size=n_customers)[customer]
+    factor = rng.lognormal(-0.1, 0.45, size=n) * np.where(is_away, 1.6, 1.0)
+    kind = rng.uniform(size=n)
+    factor *= np.select([kind < 0.05, kind > 0.995], [0.2, 5.0], 1.0)
+    factor *= np.array([1.0, 2.0, 9.0, 1.0])[scenario]
+    n_small = _BURST_SIZE - 1
+    factor[:n_bad] *= np.tile([0.015] * n_small + [8.0], n_bad // _BURST_SIZE)
+    factor[n_bad:n_burst] *= np.tile([0.5] * n_small + [2.0], (n_burst - n_bad) // _BURST_SIZE)
+    return np.maximum(np.round(100 * mean * factor), 1).astype(np.int64)
+
+
 def _simulate(n, n_customers, n_terminals, n_days, fraud_rate, rng):
     """Seconds, customer, terminal, cents and scenario of `n` rows in time order."""
     # Who pays, and when. In a week away a customer pays more often, elsewhere, and more.
@@ -119,7 +146,7 @@ def _simulate(n, n_customers, n_terminals, n_days, fraud_rate, rng):
 
     # Bursts: the first rows become groups of one customer within the hour. The very first
     # groups are fraud, more often at night; the others are honest.
-    n_bad = int(round(fraud_rate * _SCENARIO_SHARES[2] * n / _BURST_SIZE)) * _BURST_SIZE
+    n_bad = round(fraud_rate * _SCENARIO_SHARES[2] * n / _BURST_SIZE) * _BURST_SIZE
     n_burst = n_bad + int(_HONEST_BURST_SHARE * n / _BURST_SIZE) * _BURST_SIZE
     at_night = rng.uniform(size=n_bad) < 0.6
     second[:n_bad] = np.where(at_night, rng.randint(_NIGHT_S, size=n_bad), second[:n_bad])
@@ -131,15 +158,7 @@ def _simulate(n, n_customers, n_terminals, n_days, fraud_rate, rng):
     second[:n_burst] += np.cumsum(gap_s, axis=1).ravel()
     second = np.minimum(second, _DAY_S - 1)
 
-    # Where: one of the twenty terminals nearest to home or, when away, to another's home.
-    home, place = rng.uniform(size=(n_customers, 2)), rng.uniform(size=(n_terminals, 2))
-    n_near = min(20, n_terminals)
-    near = cKDTree(place).query(home, k=n_near)[1].reshape(n_customers, n_near)
-    popularity = np.cumsum(rng.gamma(10.0, size=n_terminals)[near], axis=1)
-    # Row c of `edges` runs from c to c + 1, so that one search serves all customers.
-    edges = np.arange(n_customers)[:, None] + popularity / popularity[:, -1:]
-    host = np.where(is_away, rng.permutation(n_customers)[customer], customer)
-    terminal = near.ravel()[np.searchsorted(edges.ravel(), host + rng.uniform(size=n))]
+    terminal = _draw_terminals(customer, is_away, n_customers, n_terminals, rng)
 
     # Fraud: bursts, then stolen cards (used at any terminal), then compromised terminals.
     scenario = np.zeros(n, dtype=np.int64)
@@ -153,17 +172,7 @@ def _simulate(n, n_customers, n_terminals, n_days, fraud_rate, rng):
     at_night = np.isin(scenario, (1, 2)) & (rng.uniform(size=n) < 0.4)
     second = np.where(at_night, rng.randint(_NIGHT_S, size=n), second)
 
-    # How much: around the customer's mean; a few honest amounts are tiny or large, too.
-    mean = rng.lognormal(3.5, 0.5, size=n_customers)[customer]
-    factor = rng.lognormal(-0.1, 0.45, size=n) * np.where(is_away, 1.6, 1.0)
-    kind = rng.uniform(size=n)
-    factor *= np.select([kind < 0.05, kind > 0.995], [0.2, 5.0], 1.0)
-    factor *= np.array([1.0, 2.0, 9.0, 1.0])[scenario]
-    bad, honest = [0.015] * (_BURST_SIZE - 1) + [8.0], [0.5] * (_BURST_SIZE - 1) + [2.0]
-    factor[:n_bad] *= np.tile(bad, n_bad // _BURST_SIZE)
-    factor[n_bad:n_burst] *= np.tile(honest, (n_burst - n_bad) // _BURST_SIZE)
-    cents = np.maximum(np.round(100 * mean * factor), 1).astype(np.int64)
-
+    cents = _draw_cents(customer, is_away, scenario, n_bad, n_burst, n_customers, rng)
     seconds = day * _DAY_S + second
     order = np.argsort(seconds, kind="stable")
     return [a[order] for a in (seconds, customer, terminal, cents, scenario)]

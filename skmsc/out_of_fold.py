@@ -1,5 +1,6 @@
 """Cross-fitting: a stage fitted on all rows, and its scores on rows that its folds never saw."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from numbers import Integral
 from zlib import crc32
@@ -110,7 +111,7 @@ class CrossFitter:
         if isinstance(stage, FrozenEstimator):
             scorer = StageScorer.of(name, stage, self.classes)
             raw = np.where(self.scored[:, None], scorer.raw(self.X), np.nan)
-            return self._with_proba(scorer, raw)
+            return self._with_proba(scorer, raw, target, weight)
         memory = check_memory(self.memory)
         fit_one, score_one = memory.cache(_fit), memory.cache(_fit_and_score)
         data = (stage, self.X, target, weight, self.sample_weight, params or {})
@@ -139,17 +140,16 @@ class CrossFitter:
             count[test] += 1
         with np.errstate(invalid="ignore"):  # 0 / 0 where no fold scores a row
             raw = total / count[:, None]
-        return self._with_proba(StageScorer.of(name, fitted, self.classes), raw)
+        return self._with_proba(StageScorer.of(name, fitted, self.classes), raw, target, weight)
 
-    def _with_proba(self, scorer, raw):
-        """Turn decision values into probabilities by a map fitted on the out-of-fold ones."""
+    def _with_proba(self, scorer, raw, target, weight):
+        """Turn decision values into probabilities of the target, by a map fitted out-of-fold."""
         if scorer.has_proba:
             return CrossFit(scorer, raw)
         scored = self.scored
-        weight = np.ones(scored.sum()) if self.sample_weight is None else self.sample_weight[scored]
-        decision_map = fit_calibration(
-            "sigmoid", raw[scored], self.codes[scored], weight, from_decisions=True
-        )
+        codes = np.searchsorted(self.classes, target[scored])
+        weight = np.ones(codes.size) if weight is None else weight[scored]
+        decision_map = fit_calibration("sigmoid", raw[scored], codes, weight, from_decisions=True)
         proba = np.full_like(raw, np.nan)
         proba[scored] = decision_map(raw[scored])
         return CrossFit(replace(scorer, decision_map=decision_map), proba)
@@ -173,6 +173,8 @@ def make_splits(cv, X, y, *, used=None, params=None):
         Parameters of the splitter's `split`, such as ``{"groups": groups}``.
     """
     params = params or {}
+    if isinstance(cv, type):
+        raise TypeError(f"cv must be an integer, a splitter object or an iterable; got {cv!r}.")
     by_position = isinstance(cv, PredefinedSplit) or not (
         cv is None or isinstance(cv, Integral) or hasattr(cv, "split")
     )
@@ -181,7 +183,9 @@ def make_splits(cv, X, y, *, used=None, params=None):
     else:
         idx = np.flatnonzero(used)
     if by_position or idx is None:
-        splits = list(check_cv(cv, y, classifier=True).split(X, y, **params))
+        if hasattr(cv, "split") or not isinstance(cv, Iterable):
+            cv = check_cv(cv, y, classifier=True).split(X, y, **params)
+        splits = list(cv)
         return restrict_splits(_checked_indices(splits, len(y)), used)
     X, y = take_rows(X, idx), y[idx]
     params = _check_method_params(X, params, indices=idx)
@@ -195,11 +199,10 @@ def restrict_splits(splits, used):
     return [(train, test) for train, test in restricted if test.size]
 
 
-def check_splits(splits, codes, classes, positive=None, *, among=""):
+def check_splits(splits, codes, classes, positive):
     """Raise unless every training part can train a classifier and some positive is scored.
 
-    `positive` is the code of the positive class, or None to leave the second part out; `among`
-    names the rows in the message.
+    `positive` is the code of the positive class, None for more than two classes.
     """
     if not splits:
         raise ValueError("cv gives no split with rows to score.")
@@ -208,7 +211,7 @@ def check_splits(splits, codes, classes, positive=None, *, among=""):
         if present.size < 2:
             absent = [str(label) for label in np.delete(classes, present)]
             raise ValueError(
-                f"The training part of split {i} of cv holds no {among}row of class "
+                f"The training part of split {i} of cv holds no row of class "
                 f"{' or '.join(absent)}: every stage must see two classes in every split. Use "
                 "fewer or stratified splits, or give more rows of that class."
             )
@@ -245,24 +248,47 @@ def choose_held_out(cv, y, fraction, *, groups=None, seed=0):
     if isinstance(cv, TimeSeriesSplit):
         return idx >= y.size - max(round(fraction * y.size), 1)
     splitter = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-    splits = splitter(1, test_size=fraction, random_state=seed).split(idx, y, groups)
-    return np.isin(idx, next(splits)[1])
+    try:
+        splits = splitter(1, test_size=fraction, random_state=seed).split(idx, y, groups)
+        return np.isin(idx, next(splits)[1])
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction={fraction} cannot be held out of {y.size} rows: {error}"
+        ) from error
 
 
 def _checked_indices(splits, n_samples):
-    """Splits as integer indices; masks are converted, indices out of range raise."""
-    checked = []
-    for i, split in enumerate(splits):
-        parts = [np.asarray(part) for part in split]
-        parts = [np.flatnonzero(part) if part.dtype == bool else part for part in parts]
-        for part, idx in zip(("training", "test"), parts, strict=True):
-            if idx.size and not (idx.min() >= 0 and idx.max() < n_samples):
-                raise ValueError(
-                    f"The {part} part of split {i} of cv must hold indices from 0 to "
-                    f"{n_samples - 1}; got {idx.min()} to {idx.max()}."
-                )
-        checked.append(parts)
-    return checked
+    """Splits as integer indices; masks are converted, anything else raises."""
+    return [
+        tuple(
+            _checked_part(part, n_samples, f"The {name} part of split {i} of cv")
+            for name, part in zip(("training", "test"), _pair(split, i), strict=True)
+        )
+        for i, split in enumerate(splits)
+    ]
+
+
+def _pair(split, i):
+    """The training and the test part of a split."""
+    if not isinstance(split, (tuple, list)) or len(split) != 2:
+        raise ValueError(f"Split {i} of cv must be a pair (train, test) of indices; got {split!r}.")
+    return split
+
+
+def _checked_part(part, n_samples, where):
+    """One part of a split as integer indices."""
+    idx = np.asarray(part)
+    if idx.dtype == bool and idx.shape == (n_samples,):
+        return np.flatnonzero(idx)
+    if idx.size == 0:
+        return np.empty(0, dtype=np.intp)
+    if idx.ndim != 1 or idx.dtype.kind not in "iu" or idx.min() < 0 or idx.max() >= n_samples:
+        shown = f"{idx.min()} to {idx.max()}" if idx.dtype.kind in "iu" else f"{idx.dtype} {part!r}"
+        raise ValueError(
+            f"{where} must hold indices from 0 to {n_samples - 1}, or a mask of {n_samples} rows; got "
+            f"{shown}."
+        )
+    return idx
 
 
 def _seeds(seed, name, n_seeds):

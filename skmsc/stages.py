@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
-from sklearn.utils.validation import has_fit_parameter
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skmsc._sklearn import _routing_enabled, take_rows
+from skmsc._checks import as_numbers
+from skmsc._sklearn import _num_samples, _routing_enabled, take_rows
 from skmsc.calibration import Calibration
 
 __all__ = ["default_stages"]  # the rest is for the package's own use
@@ -103,25 +105,42 @@ def check_stages(stages, reserved):
     return kept
 
 
-def check_stage_costs(stage_costs, names):
+def check_stage_costs(stage_costs, names, dropped=()):
     """Costs as an array of shape (n_stages,), or None when None is given.
 
-    `stage_costs` is a sequence in working order or a mapping from names.
+    `stage_costs` is a sequence in working order or a mapping from names, which may hold the names
+    of `dropped` stages too.
     """
     if stage_costs is None:
         return None
     valid = f"one finite number >= 0 for each of the stages {list(names)}"
-    if isinstance(stage_costs, Mapping):
-        if not set(names) <= set(stage_costs):
-            raise ValueError(f"stage_costs must hold {valid}; got {stage_costs!r}.")
-        stage_costs = [stage_costs[name] for name in names]
-    try:
-        costs = np.asarray(stage_costs, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"stage_costs must be {valid}; got {stage_costs!r}.") from None
+    given = stage_costs
+    if isinstance(given, Mapping):
+        if not set(names) <= set(given) <= {*names, *dropped}:
+            raise ValueError(f"stage_costs must hold {valid}; got {given!r}.")
+        stage_costs = [given[name] for name in names]
+    costs = as_numbers(stage_costs, f"stage_costs must be {valid}; got {given!r}.")
     if costs.shape != (len(names),) or not np.isfinite(costs).all() or (costs < 0).any():
-        raise ValueError(f"stage_costs must be {valid}; got {stage_costs!r}.")
+        raise ValueError(f"stage_costs must be {valid}; got {given!r}.")
     return costs
+
+
+def check_frozen(name, stage, classes, n_features):
+    """Raise unless a frozen stage is fitted, on these classes and this number of features."""
+    if not isinstance(stage, FrozenEstimator):
+        return
+    try:
+        check_is_fitted(stage.estimator)
+    except NotFittedError:
+        raise NotFittedError(
+            f"Stage {name!r} is a FrozenEstimator and must be fitted; got {stage!r}."
+        ) from None
+    StageScorer.of(name, stage, classes)
+    expected = getattr(stage, "n_features_in_", n_features)
+    if expected != n_features:
+        raise ValueError(
+            f"Stage {name!r} is frozen and expects {expected} features; X has {n_features}."
+        )
 
 
 def is_skorch_net(estimator):
@@ -334,13 +353,20 @@ class StageScorer:
             if scores.ndim == 1:
                 scores = np.column_stack([-scores, scores])
         n_known = self.n_classes if self.columns is None else self.columns.size
-        if scores.ndim != 2 or scores.shape[1] != n_known:
+        if scores.shape != (_num_samples(X), n_known):
             raise ValueError(
-                f"Stage {self.name!r} must give scores of shape (n_samples, {n_known}); got "
+                f"Stage {self.name!r} must give scores of shape {(_num_samples(X), n_known)}; got "
                 f"{scores.shape}."
             )
-        if not np.isfinite(scores.sum()):
+        sums = scores.sum(axis=1)
+        if not np.isfinite(sums).all():
             raise ValueError(f"Stage {self.name!r} gave scores that are nan or infinite.")
+        if self.has_proba and not (scores.min() >= 0 and np.abs(sums - 1).max() <= 1e-3):
+            raise ValueError(
+                f"predict_proba of stage {self.name!r} must give probabilities, >= 0 and with sum "
+                f"1; got values from {scores.min()} to {scores.max()} and sums from {sums.min()} "
+                f"to {sums.max()}."
+            )
         if self.columns is None:
             return scores
         lowest = 0.0 if self.has_proba else scores.min(axis=1, keepdims=True)

@@ -160,6 +160,23 @@ def test_survivors_refit_the_last_stage_on_the_rows_scored_highest():
     )
 
 
+def test_gain_that_leaves_nothing_to_learn_is_neutral_with_a_warning():
+    strategy = GainFeedback(error_costs=(1e-9, 1.0))  # no positive is worth a call
+    with pytest.warns(UserWarning, match="the stage is trained without feedback"):
+        model = cascade(feedback=strategy, stage_costs=[0, 1], store_oof=True).fit(X, Y)
+    np.testing.assert_array_equal(model.feedback_weights_, 1.0)
+    screen = LogisticRegression(C=0.1).fit(X, Y)
+    np.testing.assert_allclose(model.named_stages_["screen"].coef_, screen.coef_, rtol=1e-9)
+
+
+def test_survivors_of_one_class_leave_the_last_stage_as_it_is():
+    with pytest.warns(UserWarning, match="the last stage stays as fitted on all rows"):
+        model = cascade(survivor_rate=0.001, thresholds=PassBudget(0.001)).fit(X, Y)
+    np.testing.assert_array_equal(
+        model.named_stages_["final"].theta_, GaussianNB().fit(X, Y).theta_
+    )
+
+
 def test_thresholds_looser_than_the_survivor_rate_warn():
     with pytest.warns(UserWarning, match=r"The thresholds pass 0\.3.* survivor_rate=0\.1"):
         cascade(survivor_rate=0.1).fit(X, Y)

@@ -76,7 +76,9 @@ def test_bad_costs_are_refused(costs, error):
 
 def test_costs_go_by_place_or_by_name():
     np.testing.assert_array_equal(check_stage_costs([1, 2], ["a", "b"]), [1, 2])
-    np.testing.assert_array_equal(check_stage_costs({"b": 2, "a": 1, "c": 3}, ["a", "b"]), [1, 2])
+    np.testing.assert_array_equal(
+        check_stage_costs({"b": 2, "a": 1, "c": 3}, ["a", "b"], ["c"]), [1, 2]
+    )
 
 
 @pytest.mark.parametrize(

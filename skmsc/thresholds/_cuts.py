@@ -54,7 +54,7 @@ def cuts_by_loss(scores, loss_of, most):
     n_early, spent, cuts = scores.n_stages - 1, 0.0, []
     for k in range(n_early):
         confidence, loss = scores.confidence(k), loss_of(k)
-        allowed = most * (k + 1) / n_early - spent
+        allowed = max(most * (k + 1) / n_early - spent, 0.0)
         cut = cut_for_loss(confidence[waiting], loss[waiting], allowed)
         cuts.append(cut)
         answered = waiting & (confidence >= cut)

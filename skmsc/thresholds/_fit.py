@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from skmsc._checks import as_numbers
 from skmsc.thresholds._cuts import SLACK
 from skmsc.thresholds._policies import Agreement, RecallFloor
 
@@ -41,25 +42,27 @@ def fit_thresholds(thresholds, scores):
     if not hasattr(thresholds, "find_thresholds"):
         return _matrix_from_numbers(np.asarray(thresholds, dtype=np.float64), scores)
     if getattr(thresholds, "confidence", None) is not None:
-        _check_untouched(thresholds, scores)
+        if not scores.untouched:
+            raise ValueError(_NEEDS_UNTOUCHED.format(thresholds))
+        check_independent(thresholds, scores.sample_weight)
     _warn_about_ties(scores)
     return thresholds.find_thresholds(scores)
 
 
-def check_policy(thresholds, *, n_stages, n_classes, untouched):
+def check_policy(thresholds, *, n_stages, n_classes, untouched, stage_costs=None):
     """Validate a `thresholds` argument before any work is done.
 
     `untouched` tells whether the policy will see rows that nothing was fitted on.
 
-    Valid are: an object with a ``find_thresholds(scores)`` method (its ``check()`` is called where
-    it has one); a number; one number for each of the n_stages - 1 early stages; a matrix of shape
+    Valid are: an object with a ``find_thresholds(scores)`` method (its ``check`` is called where it
+    has one); a number; one number for each of the n_stages - 1 early stages; a matrix of shape
     (n_stages, n_classes), whose last row must be -inf.
     """
     if thresholds is None:
         return
     if hasattr(thresholds, "find_thresholds") and not isinstance(thresholds, type):
         if hasattr(thresholds, "check"):
-            thresholds.check()
+            thresholds.check(n_stages=n_stages, stage_costs=stage_costs)
         if n_classes > 2 and isinstance(thresholds, RecallFloor):
             raise ValueError(f"{thresholds!r} needs two classes; y has {n_classes}.")
         if getattr(thresholds, "confidence", None) is not None and not untouched:
@@ -70,10 +73,7 @@ def check_policy(thresholds, *, n_stages, n_classes, untouched):
         f"({n_stages}, {n_classes}) with -inf in its last row, a policy such as PassBudget(0.1), "
         "or None"
     )
-    try:
-        values = np.asarray(thresholds, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"thresholds must be {valid}; got {thresholds!r}.") from None
+    values = as_numbers(thresholds, f"thresholds must be {valid}; got {thresholds!r}.")
     if np.isnan(values).any():
         raise ValueError(f"thresholds must not hold nan; got {thresholds!r}.")
     if values.ndim == 2 and values.shape == (n_stages, n_classes):
@@ -87,6 +87,12 @@ def _default_policy(scores):
     """Policy that keeps quality where the user names none."""
     if scores.negative is None:
         return Agreement(0.01)
+    if not scores.caught.any():
+        raise ValueError(
+            "thresholds=None keeps the positives that the last stage catches, and it catches none "
+            f"of the {scores.y.size} rows that thresholds are set on: set thresholds, or another "
+            "catch_threshold."
+        )
     # A fifth of the rows is plenty for rare positives and cannot hold common ones.
     share = np.average(scores.caught, weights=scores.sample_weight)
     return RecallFloor(0.99, max_pass_rate=float(np.clip(2 * share, 0.2, 1.0)))
@@ -104,14 +110,17 @@ def _matrix_from_numbers(values, scores):
     return scores.matrix(cuts)
 
 
-def _check_untouched(policy, scores):
-    """Refuse a guarantee on rows that something was fitted on, or that are not equal draws."""
-    if not scores.untouched:
-        raise ValueError(_NEEDS_UNTOUCHED.format(policy))
-    if np.ptp(scores.sample_weight) > SLACK * scores.sample_weight.max():
+def check_independent(policy, sample_weight, groups=None):
+    """Refuse a promise of confidence on rows that are not equal, independent draws."""
+    if groups is not None:
+        raise ValueError(
+            f"{policy!r} promises its confidence for independent rows only, and rows of one group "
+            "are not: fit without confidence, then call tune_thresholds with one row of each group."
+        )
+    if sample_weight is not None and np.ptp(sample_weight) > SLACK * sample_weight.max():
         raise ValueError(
             f"{policy!r} promises its confidence for equally weighted rows only; got sample_weight "
-            f"between {scores.sample_weight.min()} and {scores.sample_weight.max()}."
+            f"between {sample_weight.min()} and {sample_weight.max()}."
         )
 
 

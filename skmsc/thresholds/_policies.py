@@ -1,12 +1,12 @@
 """Policies: each turns `StageScores` into a threshold matrix and states what it promises."""
 
 import warnings
-from numbers import Integral, Real
 
 import numpy as np
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
 
+from skmsc._checks import as_numbers, is_number
 from skmsc.thresholds._cuts import SLACK, cut_for_loss, cuts_by_loss, cuts_by_pass, geometric
 from skmsc.thresholds._scores import eager_stage
 
@@ -35,30 +35,25 @@ class PassBudget(BaseEstimator):
     def __init__(self, max_pass_rate=0.1):
         self.max_pass_rate = max_pass_rate
 
-    def check(self):
-        """Validate the parameters."""
-        if isinstance(self.max_pass_rate, (Real, str)) or self.max_pass_rate is None:
+    def check(self, *, n_stages, stage_costs=None):
+        """Validate the parameters, for so many stages of such costs (None: unknown)."""
+        if is_number(self.max_pass_rate):
             _check_share(self, "max_pass_rate")
             return
-        rates = np.asarray(self.max_pass_rate, dtype=np.float64)
-        if rates.ndim != 1 or not ((rates >= 0) & (rates <= 1)).all():
-            raise ValueError(
-                "max_pass_rate must be a number in [0, 1] or a sequence of such numbers; got "
-                f"{self.max_pass_rate!r}."
-            )
+        message = (
+            f"max_pass_rate must be a number in [0, 1] or {n_stages - 1} such numbers, one for each "
+            f"later stage; got {self.max_pass_rate!r}."
+        )
+        rates = as_numbers(self.max_pass_rate, message)
+        if rates.shape != (n_stages - 1,) or not ((rates >= 0) & (rates <= 1)).all():
+            raise ValueError(message)
 
     def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
         n_early = scores.n_stages - 1
-        if np.ndim(self.max_pass_rate) == 0:
-            rates = geometric(self.max_pass_rate, n_early)
-        elif len(self.max_pass_rate) == n_early:
-            rates = self.max_pass_rate
-        else:
-            raise ValueError(
-                f"max_pass_rate must hold one rate for each of the {n_early} later stages; got "
-                f"{self.max_pass_rate!r}."
-            )
+        rates = self.max_pass_rate
+        if np.ndim(rates) == 0:
+            rates = geometric(rates, n_early)
         return scores.matrix(cuts_by_pass(scores, rates))
 
 
@@ -84,12 +79,17 @@ class CostBudget(BaseEstimator):
     def __init__(self, max_cost):
         self.max_cost = max_cost
 
-    def check(self):
-        """Validate the parameters."""
-        if not isinstance(self.max_cost, Real) or isinstance(self.max_cost, bool):
+    def check(self, *, n_stages, stage_costs=None):
+        """Validate the parameters, for so many stages of such costs (None: unknown)."""
+        if not is_number(self.max_cost):
             raise TypeError(f"max_cost must be a number >= 0; got {self.max_cost!r}.")
         if not self.max_cost >= 0:
             raise ValueError(f"max_cost must be a number >= 0; got {self.max_cost!r}.")
+        if stage_costs is not None and stage_costs[0] > self.max_cost * (1 + SLACK):
+            raise ValueError(
+                f"max_cost={self.max_cost} cannot be met: the first stage runs on every row and "
+                f"costs {stage_costs[0]}."
+            )
 
     def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
@@ -99,11 +99,7 @@ class CostBudget(BaseEstimator):
                 f"{self!r} needs the cost of every stage, and it could not be counted: set "
                 "stage_costs (measure_costs(X) gives seconds per row)."
             )
-        if costs[0] > self.max_cost * (1 + SLACK):
-            raise ValueError(
-                f"max_cost={self.max_cost} cannot be met: the first stage runs on every row and "
-                f"costs {costs[0]}."
-            )
+        self.check(n_stages=scores.n_stages, stage_costs=costs)
         n_early = scores.n_stages - 1
         # One family of settings, from cheap to dear, indexed by the pass rate of the last stage:
         # the planned cost grows with it, so bisection finds the dearest one within the budget.
@@ -138,8 +134,8 @@ class RecallFloor(BaseEstimator):
         holds and a warning tells the share of positives that is kept.
     confidence : float, default=None
         Confidence in (0, 1), such as 0.95. None sets the floor on the sample itself. Needs rows
-        that no stage, calibrator or catch threshold saw, and enough positives among them:
-        see Notes.
+        that are independent draws of equal weight (not groups of related rows), that no stage,
+        calibrator or catch threshold saw, and enough positives among them: see Notes.
 
     Notes
     -----
@@ -165,8 +161,8 @@ class RecallFloor(BaseEstimator):
         self.max_pass_rate = max_pass_rate
         self.confidence = confidence
 
-    def check(self):
-        """Validate the parameters."""
+    def check(self, *, n_stages, stage_costs=None):
+        """Validate the parameters, for so many stages of such costs (None: unknown)."""
         _check_share(self, "min_recall", low_open=True)
         _check_share(self, "max_pass_rate", optional=True)
         _check_confidence(self)
@@ -244,8 +240,8 @@ class Agreement(BaseEstimator):
     def __init__(self, max_disagreement=0.01):
         self.max_disagreement = max_disagreement
 
-    def check(self):
-        """Validate the parameters."""
+    def check(self, *, n_stages, stage_costs=None):
+        """Validate the parameters, for so many stages of such costs (None: unknown)."""
         _check_share(self, "max_disagreement")
 
     def find_thresholds(self, scores):
@@ -271,7 +267,7 @@ def _check_share(policy, name, *, low_open=False, optional=False):
     if optional and value is None:
         return
     interval = "(0, 1]" if low_open else "[0, 1]"
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not is_number(value):
         raise TypeError(f"{name} of {policy!r} must be a number in {interval}; got {value!r}.")
     if not 0 <= value <= 1 or (low_open and value == 0):
         raise ValueError(f"{name} of {policy!r} must be in {interval}; got {value!r}.")
@@ -282,5 +278,5 @@ def _check_confidence(policy):
     value = policy.confidence
     if value is None:
         return
-    if not isinstance(value, Real) or isinstance(value, (bool, Integral)) or not 0 < value < 1:
+    if not is_number(value) or not 0 < value < 1:
         raise ValueError(f"confidence must be None or a number in (0, 1); got {value!r}.")

@@ -10,13 +10,13 @@ stage's decision is q = sigma((logit p - logit t) / T) for its score p, catch th
 temperature T, so q tends to 1[p >= t] as T tends to 0.
 """
 
-import warnings
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
+
+from skmsc._checks import as_numbers, is_number
 
 __all__ = ["CaughtFeedback", "GainFeedback"]
 
@@ -76,7 +76,11 @@ def feedback_for(feedback, signal):
     if hasattr(feedback, "weigh"):
         return feedback.weigh(signal)
     weight = feedback(signal.positive, signal.later_proba, signal.catch_threshold)
-    weight = np.asarray(weight, dtype=np.float64)
+    weight = as_numbers(
+        weight,
+        "The feedback callable must return finite weights >= 0, one for each of "
+        f"{signal.positive.size} rows; got {type(weight).__name__}.",
+    )
     if weight.shape != signal.positive.shape:
         raise ValueError(
             f"The feedback callable must return weights of shape {signal.positive.shape}; got "
@@ -215,27 +219,20 @@ class GainFeedback(BaseEstimator):
         _check_strength_and_temperature(self)
         if self.error_costs is None:
             return
-        costs = np.asarray(self.error_costs, dtype=np.float64)
+        message = (
+            "error_costs must be None or two finite numbers >= 0 (false negative, false positive); "
+            f"got {self.error_costs!r}."
+        )
+        costs = as_numbers(self.error_costs, message)
         if costs.shape != (2,) or not np.isfinite(costs).all() or (costs < 0).any():
-            raise ValueError(
-                "error_costs must be None or two finite numbers >= 0 (false negative, false "
-                f"positive); got {self.error_costs!r}."
-            )
+            raise ValueError(message)
 
     def weigh(self, signal):
         """Targets and weights from a `LaterStages`; both of shape (n_samples,)."""
         gain = self.gain(signal)
         target, weight = gain > 0, np.abs(gain)
-        if target.all() or not target.any():
-            warnings.warn(
-                f"{self!r}: by these costs it pays to pass {'every' if target.all() else 'no'} "
-                "row, which leaves nothing to learn, so the stage is trained without feedback; "
-                "consider other error_costs, stage_costs or catch_threshold.",
-                UserWarning,
-                stacklevel=2,
-            )
-            return signal.positive, np.ones(target.size)
-        weight = weight / np.average(weight, weights=signal.sample_weight)
+        mean = np.average(weight, weights=signal.sample_weight)
+        weight = weight / mean if mean > 0 else np.ones(weight.size)
         return target, (1 - self.strength) + self.strength * weight
 
     def gain(self, signal):
@@ -281,7 +278,7 @@ def _soft_decision(proba, threshold, temperature):
 def _check_strength_and_temperature(strategy):
     """Raise unless 0 <= strength <= 1 and temperature > 0."""
     strength, temperature = strategy.strength, strategy.temperature
-    if not isinstance(strength, Real) or not 0 <= strength <= 1:
+    if not is_number(strength) or not 0 <= strength <= 1:
         raise ValueError(f"strength must be a number in [0, 1]; got {strength!r}.")
-    if not isinstance(temperature, Real) or not 0 < temperature < np.inf:
+    if not is_number(temperature) or not 0 < temperature < np.inf:
         raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}.")

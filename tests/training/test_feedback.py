@@ -110,14 +110,6 @@ def test_extreme_scores_and_thresholds_give_finite_weights():
             assert np.isfinite(strategy.gain(signal) if hasattr(strategy, "gain") else 0).all()
 
 
-def test_gain_that_leaves_nothing_to_learn_is_neutral_with_a_warning():
-    signal = signal_of([1, 1, 0, 0], [1e-9] * 4)
-    with pytest.warns(UserWarning, match="it pays to pass no row"):
-        target, weight = GainFeedback().weigh(signal)
-    np.testing.assert_array_equal(target, signal.positive)
-    np.testing.assert_array_equal(weight, 1.0)
-
-
 def test_a_callable_is_a_strategy():
     signal = signal_of([1, 0], [0.9, 0.2], catch_threshold=0.4)
     seen = {}
