@@ -276,16 +276,16 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     def _set_thresholds(self, thresholds):
         """Set the threshold matrix and what follows from it."""
         self.thresholds_ = thresholds
-        self._other_scale = None
+        self._other_top = None
         if thresholds.shape[1] == 2:
-            self._other_scale = _other_scale(thresholds, self._calibrations)
+            self._other_top = _other_top(thresholds, self._calibrations)
 
     def _output(self, stage, scores, answered=None):
         """Probabilities of shape (n_samples, n_classes) from raw scores of the given stages.
 
         Each row is calibrated by its stage. Where an early stage answered (`answered`, a mask;
-        None: all rows are answered), the probabilities of the other classes are scaled down, if
-        need be, until the answered class is the likeliest.
+        None: all rows are answered), the probabilities of the other classes are lowered, if need
+        be, until the answered class is the likeliest.
         """
         proba = np.empty_like(scores)
         last = len(self._calibrations) - 1
@@ -296,7 +296,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             rows = slice(None) if rows.size == stage.size else rows
             raw, calibration = scores[rows], self._calibrations[k]
             out = raw if calibration is None else calibration(raw)
-            if k < last and (self._other_scale is None or (self._other_scale[k] < 1).any()):
+            if k < last and (self._other_top is None or (self._other_top[k] >= 0.5).any()):
                 kept = self._keep_answer(k, raw, out)
                 out = kept if answered is None else np.where(answered[rows, None], kept, out)
             proba[rows] = out
@@ -306,10 +306,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """Probabilities in which the class that stage k answered is the likeliest."""
         answer = answered_class(raw, self.thresholds_[k])
         rows = np.arange(len(proba))
-        if self._other_scale is not None:
-            # One factor for the stage and class, so that the order of its rows stays.
+        if self._other_top is not None:
+            # One map for the stage and class, so that the order of its rows stays.
             kept = np.empty_like(proba)
-            other = proba[rows, 1 - answer] * self._other_scale[k, answer]
+            other = _below_half(proba[rows, 1 - answer], self._other_top[k, answer])
             kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
             return kept
         own = np.maximum(proba[rows, answer], 1e-12)
@@ -397,12 +397,12 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         return np.searchsorted(self.classes_, y), weight
 
 
-def _other_scale(thresholds, calibrations):
-    """Factor on the other class's probability when stage k answers class c, (n_stages, 2).
+def _other_top(thresholds, calibrations):
+    """Highest probability of the other class when stage k answers class c, (n_stages, 2).
 
-    The other class is likeliest at the cut itself; scaled by this it stays below 1/2 even there.
+    It is the one at the cut; 0 where the stage never answers the class.
     """
-    scale = np.ones(thresholds.shape)
+    top = np.zeros(thresholds.shape)
     for k in range(len(thresholds) - 1):
         for c in range(2):
             cut = np.clip(thresholds[k, c], 0.0, 1.0)
@@ -410,9 +410,14 @@ def _other_scale(thresholds, calibrations):
             other = min(1 - cut + np.finfo(np.float64).eps, 1.0)
             at_cut = np.array([[cut, other]]) if c == 0 else np.array([[other, cut]])
             proba = at_cut if calibrations[k] is None else calibrations[k](at_cut)
-            if thresholds[k, c] <= 1 and proba[0, 1 - c] >= 0.5:
-                scale[k, c] = (0.5 - 1e-9) / proba[0, 1 - c]
-    return scale
+            top[k, c] = proba[0, 1 - c] if thresholds[k, c] <= 1 else 0.0
+    return top
+
+
+def _below_half(proba, top):
+    """Probabilities in [0, top] as ones below 1/2, in their order; up to 1/4 they stay."""
+    squeezed = 0.25 + (proba - 0.25) * (0.25 - 1e-9) / np.maximum(top - 0.25, 0.25)
+    return np.where((top >= 0.5) & (proba > 0.25), squeezed, proba)
 
 
 def check_not_empty(X):
@@ -425,11 +430,15 @@ def check_not_empty(X):
 
 @contextlib.contextmanager
 def no_half_fit(estimator):
-    """Take every fitted attribute away when the block raises."""
+    """Forget an earlier fit, and take every fitted attribute away when the block raises."""
+
+    def forget():
+        for name in [name for name in vars(estimator) if name.endswith("_")]:
+            delattr(estimator, name)
+
+    forget()
     try:
         yield
     except BaseException:
-        for name in [name for name in vars(estimator) if name.endswith("_")]:
-            if not name.startswith("__"):
-                delattr(estimator, name)
+        forget()
         raise

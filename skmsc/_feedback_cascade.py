@@ -410,11 +410,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             train = train[~held]
         n_given = len(y)
         if train.size < n_given:
-            X, y, sample_weight = (take_rows(part, train) for part in (X, y, sample_weight))
             stage_params = {
                 name: _check_method_params(X, params, indices=train)
                 for name, params in stage_params.items()
             }
+            X, y, sample_weight = (take_rows(part, train) for part in (X, y, sample_weight))
         codes = np.searchsorted(self.classes_, y)
         check_splits(splits, codes, self.classes_, self._positive)
         fitter = CrossFitter(
@@ -472,6 +472,12 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """Parameters of the splitter, and of each stage's fit by name."""
         if _routing_enabled():
             routed = process_routing(self, "fit", **fit_params)
+            for name, _ in pairs:
+                if "sample_weight" in routed[name].fit:
+                    raise ValueError(
+                        f"Stage {name!r} must get its weights from this classifier: let it request "
+                        "sample_weight by no other name."
+                    )
             return routed["cv"].split, {name: dict(routed[name].fit) for name, _ in pairs}
         groups = fit_params.pop("groups", None)
         _raise_for_params(fit_params, self, "fit")
@@ -507,8 +513,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         if all(np.ptp(wanted[train]) > 0 for train, _ in rows.fitter.splits):
             return wanted, weight
         warnings.warn(
-            f"By feedback={self.feedback!r} it pays, in some training part of cv, to pass every row "
-            "or none, which leaves nothing to learn: the stage is trained without feedback. "
+            f"By feedback={self.feedback!r} it pays, in some training part of cv, to pass every "
+            "row or none, which leaves nothing to learn: the stage is trained without feedback. "
             "Consider other costs or another catch_threshold.",
             UserWarning,
             stacklevel=3,
@@ -616,7 +622,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """
         router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
         router.add(
-            cv=check_cv(self.cv),
+            cv=self.cv if hasattr(self.cv, "split") else check_cv(),
             method_mapping=MethodMapping().add(caller="fit", callee="split"),
         )
         for name, stage in check_stages(self.stages, reserved=()):

@@ -7,6 +7,7 @@ answers of different stages are made comparable before they are mixed in one `pr
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 __all__ = []  # for the package's own use
@@ -75,7 +76,8 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
     y : ndarray of shape (n_samples,)
         Class codes, 0 to n_classes - 1.
     sample_weight : ndarray of shape (n_samples,)
-        Weights; a weight of 2 counts as two rows.
+        Weights; a weight of 2 counts as two rows. Weights with a mean below 1 are taken as
+        relative ones and scaled to a mean of 1.
     from_decisions : bool, default=False
         Whether `scores` are decision values (any real number) rather than probabilities.
 
@@ -95,6 +97,7 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
     if method is None:
         return None
     fit_one = _fit_sigmoid if method == "sigmoid" else _fit_steps
+    sample_weight = sample_weight * max(1.0, len(sample_weight) / sample_weight.sum())
     score = _per_class_score(scores, from_decisions)
     labels = [1] if score.shape[1] == 1 else range(score.shape[1])
     maps = tuple(
@@ -123,8 +126,6 @@ def _held_back(score, limit):
 
 def _fit_sigmoid(score, target, weight, bounded):
     """Slope and intercept by weighted maximum likelihood on Platt's smoothed targets."""
-    from sklearn.linear_model import LogisticRegression
-
     n_pos, n_neg = weight[target].sum(), weight[~target].sum()
     limit = np.inf
     if bounded:
@@ -135,22 +136,38 @@ def _fit_sigmoid(score, target, weight, bounded):
     score = _held_back(score, limit)
     smooth = np.where(target, (n_pos + 1.0) / (n_pos + 2.0), 1.0 / (n_neg + 2.0))
     mean, spread = np.average(score, weights=weight), np.ptp(score)
+    share = logit(np.average(smooth, weights=weight))
     if spread > 1e-12 * np.abs(score).max():
-        # A row with target t is a positive of weight t and a negative of weight 1 - t.
-        regression = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10)
-        regression.fit(
-            np.tile((score - mean) / spread, 2)[:, None],
-            np.repeat([1, 0], score.size),
-            sample_weight=np.concatenate([weight * smooth, weight * (1.0 - smooth)]),
-        )
-        slope, intercept = regression.coef_[0, 0] / spread, regression.intercept_[0]
+        slope, intercept = _most_likely((score - mean) / spread, smooth, weight, share)
         if slope > 0:
+            slope /= spread
             return _Sigmoid(float(slope), float(intercept - slope * mean), float(limit))
     # No usable slope: under slope >= 0 the likelihood is highest at 0. A trace of slope keeps the
     # order of the scores.
     slope = 1e-6 / max(spread, 1.0)
-    intercept = logit(np.average(smooth, weights=weight)) - slope * mean
-    return _Sigmoid(float(slope), float(intercept), float(limit))
+    return _Sigmoid(float(slope), float(share - slope * mean), float(limit))
+
+
+def _most_likely(score, target, weight, intercept):
+    """Slope and intercept of the logistic model of targets in (0, 1), starting from slope 0."""
+    features = np.column_stack([score, np.ones(score.size)])
+    total = weight.sum()
+
+    def loss(theta):
+        z = features @ theta
+        return weight @ (np.logaddexp(0, z) - target * z) / total
+
+    def gradient(theta):
+        return features.T @ (weight * (expit(features @ theta) - target)) / total
+
+    def hessian(theta):
+        p = expit(features @ theta)
+        return features.T @ (features * (weight * p * (1 - p) / total)[:, None])
+
+    start = np.array([0.0, intercept])
+    return minimize(
+        loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10}
+    ).x
 
 
 def _fit_steps(score, target, weight, bounded):

@@ -285,8 +285,8 @@ def _checked_part(part, n_samples, where):
     if idx.ndim != 1 or idx.dtype.kind not in "iu" or idx.min() < 0 or idx.max() >= n_samples:
         shown = f"{idx.min()} to {idx.max()}" if idx.dtype.kind in "iu" else f"{idx.dtype} {part!r}"
         raise ValueError(
-            f"{where} must hold indices from 0 to {n_samples - 1}, or a mask of {n_samples} rows; got "
-            f"{shown}."
+            f"{where} must hold indices from 0 to {n_samples - 1}, or a mask of {n_samples} rows; "
+            f"got {shown}."
         )
     return idx
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -18,7 +19,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skmsc._checks import as_numbers
-from skmsc._sklearn import _num_samples, _routing_enabled, take_rows
+from skmsc._sklearn import _check_method_params, _num_samples, _routing_enabled, take_rows
 from skmsc.calibration import Calibration
 
 __all__ = ["default_stages"]  # the rest is for the package's own use
@@ -71,7 +72,7 @@ def check_stages(stages, reserved):
     if stages is None:
         return default_stages()
     valid = "a list of (name, classifier) pairs, cheapest first"
-    if not isinstance(stages, (list, tuple)) or not all(
+    if not isinstance(stages, list) or not all(
         isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
         for pair in stages
     ):
@@ -97,8 +98,11 @@ def check_stages(stages, reserved):
         if not is_classifier(stage) and not is_skorch_net(stage):
             raise TypeError(f"Stage {name!r} must be a classifier; got {stage!r}.")
         last = final_step(stage)
-        scores = ("predict_proba", "decision_function")
-        if not any(hasattr(last, method) for method in scores):
+        # Some know only after fit which of the two they have; then their class has it.
+        if not any(
+            hasattr(last, method) or hasattr(type(last), method)
+            for method in ("predict_proba", "decision_function")
+        ):
             raise TypeError(
                 f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
             )
@@ -173,8 +177,21 @@ def clone_stage(stage):
 
 def stage_input_tags(stages):
     """What every stage accepts: (sparse, allow_nan)."""
-    tags = [get_tags(clone_stage(stage)).input_tags for stage in stages]
-    return all(t.sparse for t in tags), all(t.allow_nan for t in tags)
+    stages = [clone_stage(stage) for stage in stages]
+    sparse = all(get_tags(stage).input_tags.sparse for stage in stages)
+    return sparse, all(_allows_nan(stage) for stage in stages)
+
+
+def _allows_nan(stage):
+    """Whether a stage accepts nan; a pipeline does when every step up to an imputer does."""
+    if not isinstance(stage, Pipeline):
+        return get_tags(stage).input_tags.allow_nan
+    for _, step in stage.steps:
+        if not isinstance(step, str) and not _allows_nan(step):
+            return False
+        if type(step).__module__.startswith("sklearn.impute"):
+            return True
+    return True
 
 
 def takes_weight(stage):
@@ -182,9 +199,15 @@ def takes_weight(stage):
     last = final_step(stage)
     if isinstance(last, FrozenEstimator):
         return True  # it is not fitted: there is nothing to weigh
-    if not has_fit_parameter(last, "sample_weight"):
+    return has_fit_parameter(last, "sample_weight") and not _declines_weight(last)
+
+
+def _declines_weight(part):
+    """Whether a part of a stage says, by metadata routing, that it wants no `sample_weight`."""
+    if not _routing_enabled():
         return False
-    return not _routing_enabled() or _requests(last) is not False
+    fit = getattr(part.get_metadata_routing(), "fit", None)
+    return fit is not None and fit.requests.get("sample_weight") is False
 
 
 def fit_stage(stage, X, y, *, weight, sample_weight, seed, params):
@@ -220,13 +243,18 @@ def fit_stage(stage, X, y, *, weight, sample_weight, seed, params):
     _set_seeds(stage, rng)
     if weight is not None and not takes_weight(stage):
         idx = systematic_resample(weight, y, rng)
-        X, y, sample_weight = take_rows(X, idx), y[idx], None
-        params = {key: take_rows(value, idx) for key, value in params.items()}
-        weight = None
-    return stage.fit(X, y, **params, **_weight_params(stage, weight, sample_weight))
+        params = _check_method_params(X, params, indices=idx)
+        X, y = take_rows(X, idx), y[idx]
+        weight = sample_weight = None
+    # Weights go to a stage by plain parameters, which need no requests. Only a stage that was sent
+    # other metadata is fitted with routing on.
+    routed = _routing_enabled() and bool(params)
+    params = {**params, **_weight_params(stage, weight, sample_weight, routed)}
+    with config_context(enable_metadata_routing=routed):
+        return stage.fit(X, y, **params)
 
 
-def _weight_params(stage, weight, sample_weight):
+def _weight_params(stage, weight, sample_weight, routed):
     """Fit parameters that hand each part of the stage its weights."""
     if not isinstance(stage, Pipeline):
         return {} if weight is None else {"sample_weight": weight}
@@ -234,24 +262,19 @@ def _weight_params(stage, weight, sample_weight):
     for name, step in stage.steps[:-1]:
         if sample_weight is None or not has_fit_parameter(step, "sample_weight"):
             continue
-        if not _routing_enabled():
-            params[f"{name}__sample_weight"] = sample_weight
-        elif _requests(step) is not False:
+        if _declines_weight(step):
+            continue
+        if routed:
             step.set_fit_request(sample_weight=True)
-            params["sample_weight"] = sample_weight
+        params["sample_weight" if routed else f"{name}__sample_weight"] = sample_weight
     name, last = stage.steps[-1]
-    if not _routing_enabled():
-        nested = _weight_params(last, weight, sample_weight)
+    if not routed:
+        nested = _weight_params(last, weight, sample_weight, routed)
         return params | {f"{name}__{key}": value for key, value in nested.items()}
     if weight is not None:
         final_step(last).set_fit_request(sample_weight=_STAGE_WEIGHT)
         params[_STAGE_WEIGHT] = weight
     return params
-
-
-def _requests(consumer):
-    """What the consumer's fit says of `sample_weight` under metadata routing; None: nothing."""
-    return consumer.get_metadata_routing().fit.requests.get("sample_weight")
 
 
 def _set_seeds(stage, rng):
@@ -326,6 +349,10 @@ class StageScorer:
     @classmethod
     def of(cls, name, estimator, classes):
         """Scorer of a fitted stage; raises ValueError when it knows other classes."""
+        if isinstance(estimator, FrozenEstimator) and is_skorch_net(estimator.estimator):
+            from skmsc.neural import NetStage
+
+            estimator = NetStage.of_fitted(estimator.estimator)
         known = estimator.classes_
         if np.array_equal(known, classes):
             return cls(name, estimator, None, len(classes))

@@ -37,7 +37,7 @@ def draw(seed, n_samples=200, *, ties=False):
     y[:2] = [0, 1]
     score = expit(rng.normal(size=n_samples) * 2 + 1.5 * y + rng.normal())
     score = np.clip(np.round(score, 1), 0.05, 0.95) if ties else score
-    return score, y, rng.random(n_samples) + 0.05
+    return score, y, rng.random(n_samples) + 1.0
 
 
 def platt_by_scipy(z, y, weight):

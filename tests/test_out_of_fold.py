@@ -152,5 +152,5 @@ def test_bad_splits_are_refused():
         check_splits([(np.array([1, 2, 3]), np.array([0]))], codes, labels, 1)
     with pytest.raises(ValueError, match="no split"):
         check_splits([], codes, labels, 1)
-    with pytest.raises(ValueError, match="indices from 0 to 119, .* got 0 to 120"):
+    with pytest.raises(ValueError, match=r"indices from 0 to 119, .* got 0 to 120"):
         make_splits([(np.arange(121), np.arange(3))], X, Y)

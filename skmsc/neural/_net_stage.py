@@ -72,6 +72,23 @@ class NetStage(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         return self
 
+    @classmethod
+    def of_fitted(cls, net):
+        """Wrap a net that is fitted already; its labels are the codes that it was fitted on.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNetClassifier or skorch.NeuralNetBinaryClassifier
+            The net.
+
+        Returns
+        -------
+        stage : NetStage
+        """
+        stage = cls(net)
+        stage.net_, stage.classes_ = net, np.asarray(net.classes_)
+        return stage
+
     def predict_proba(self, X):
         """Class probabilities.
 

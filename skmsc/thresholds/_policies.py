@@ -41,8 +41,8 @@ class PassBudget(BaseEstimator):
             _check_share(self, "max_pass_rate")
             return
         message = (
-            f"max_pass_rate must be a number in [0, 1] or {n_stages - 1} such numbers, one for each "
-            f"later stage; got {self.max_pass_rate!r}."
+            f"max_pass_rate must be a number in [0, 1] or {n_stages - 1} such numbers, one for "
+            f"each later stage; got {self.max_pass_rate!r}."
         )
         rates = as_numbers(self.max_pass_rate, message)
         if rates.shape != (n_stages - 1,) or not ((rates >= 0) & (rates <= 1)).all():
