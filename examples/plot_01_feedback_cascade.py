@@ -26,7 +26,7 @@ def simulated():
     """Training and test rows: X, y and the day of each test row."""
     from skmsc.datasets import make_card_transactions
 
-    data = make_card_transactions(100_000, random_state=0)
+    data = make_card_transactions(60_000, random_state=0)
     train, test = data.day < 60, data.day >= 67
     return data.data[train], data.target[train], data.data[test], data.target[test], data.day[test]
 
@@ -63,19 +63,22 @@ print(f"test:  {len(y_test):,} transactions, {y_test.sum():,} frauds ({y_test.me
 # %%
 # The cascade
 # -----------
-# At most 8 % of the rows may reach the forest.
+# At most 8 % of the rows may reach the forest. The screen sees the same features, and their logs.
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skmsc import FeedbackCascadeClassifier, PassBudget
 
+screen = make_pipeline(
+    make_union(FunctionTransformer(), FunctionTransformer(np.log1p)),  # the features, their logs
+    StandardScaler(),
+    LogisticRegression(max_iter=1000),
+)
+forest = RandomForestClassifier(200, min_samples_leaf=2, max_samples=0.5)
 cascade = FeedbackCascadeClassifier(
-    [
-        ("screen", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
-        ("forest", RandomForestClassifier(100, min_samples_leaf=2)),
-    ],
+    [("screen", screen), ("forest", forest)],
     feedback="caught",
     thresholds=PassBudget(0.08),
     random_state=0,
