@@ -1,14 +1,9 @@
 """What does a cascade save, and what does the class cost beyond the same cascade by hand?
 
-Run alone with ``python -m benchmarks.speed [--quick]``; the rows are simulated. All calls that are
-compared run in turn, again and again, so that a slow moment of the machine hits all of them.
+Run alone with ``python -m benchmarks.speed [--quick]``; the rows are simulated.
 """
 
 from __future__ import annotations
-
-import statistics
-import time
-import tracemalloc
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -22,6 +17,7 @@ from benchmarks.datasets import imbalanced
 from benchmarks.methods import make_screen
 from benchmarks.objective import expect, expectation_table, markdown_table, write
 from benchmarks.reference import HandCascade, fit_hand_cascade
+from benchmarks.timing import interleaved, memory_peak, timing_table
 
 PASS_RATE = 0.1
 N_TRAIN = 10_000
@@ -35,27 +31,6 @@ def make_last(name):
     if name == "logistic":
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
     return RandomForestClassifier(n_estimators=50, max_depth=10, n_jobs=1, random_state=0)
-
-
-def interleaved(calls, *, seconds, n_calls=1, min_turns=3):
-    """Median time in seconds of each of `calls` (name -> function), run in turn for `seconds`.
-
-    A turn runs each call once untimed, then `n_calls` times: else a small call pays for the caches
-    that the forest before it emptied. The order of the calls changes from turn to turn.
-    """
-    times = {name: [] for name in calls}
-    order = np.random.default_rng(0)
-    end = time.perf_counter() + seconds
-    n_turns = 0
-    while time.perf_counter() < end or n_turns < min_turns:
-        n_turns += 1
-        for name in order.permutation(list(calls)):
-            calls[name]()
-            for _ in range(n_calls):
-                start = time.perf_counter()
-                calls[name]()
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def fit_ours(screen, last, split, **parameters):
@@ -104,17 +79,18 @@ def time_batches(split, last_name, seconds):
             "last stage alone": lambda X=X: by_hand.last.predict_proba(X),
             "screen alone": lambda X=X: by_hand.screen.predict_proba(X),
         }
-        seconds_of = interleaved(calls, seconds=seconds, n_calls=2 if n_rows > 10_000 else 20)
+        timings = interleaved(
+            calls, baseline="by hand", seconds=seconds, n_calls=1 if n_rows > 10_000 else 5
+        )
         routing = raw.route(X)
         hand_proba = by_hand.predict_proba(X)
         same_route = (routing.stage > 0) == (by_hand.screen.predict_proba(X)[:, 1] > by_hand.cut)
-        for method, taken in seconds_of.items():
+        for method, timing in timings.items():
             yield {
                 "last": last_name,
                 "n_rows": n_rows,
                 "method": method,
-                "seconds": taken,
-                "ratio": taken / seconds_of["by hand"],
+                **timing,
                 "pass_rate": float((routing.stage > 0).mean()),
                 "routed_differently": int((~same_route).sum()),
                 "proba_differs": float(np.abs(routing.proba - hand_proba).max()),
@@ -133,18 +109,12 @@ def time_one_row(split, screen_name, seconds):
             "screen alone": lambda row=row: screen.predict_proba(row),
             "by hand": lambda row=row: by_hand.predict_proba(row),
             "skmsc": lambda row=row: cascade.predict_proba(row),
-            "last stage alone": lambda row=row: last.predict_proba(row),
         }
-        seconds_of = interleaved(calls, seconds=seconds, n_calls=50)
-        for method, taken in seconds_of.items():
-            ratio = taken / seconds_of["screen alone"]
-            yield {
-                "screen": screen_name,
-                "row": route,
-                "method": method,
-                "seconds": taken,
-                "ratio": ratio,
-            }
+        if wanted == 1:
+            calls["last stage alone"] = lambda row=row: last.predict_proba(row)
+        timings = interleaved(calls, baseline="screen alone", seconds=seconds, n_calls=10)
+        for method, timing in timings.items():
+            yield {"screen": screen_name, "row": route, "method": method, **timing}
 
 
 def memory_peaks(split):
@@ -159,10 +129,7 @@ def memory_peaks(split):
         ("screen alone", by_hand.screen),
         ("last stage alone", by_hand.last),
     ):
-        tracemalloc.start()
-        model.predict_proba(X)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+        peak = memory_peak(lambda model=model: model.predict_proba(X))
         yield {"method": method, "n_rows": len(X), "peak_bytes": peak, "ratio": peak / X.nbytes}
 
 
@@ -177,19 +144,11 @@ def time_fit(split, seconds, min_turns):
             ),
             "skmsc": lambda last=last: fit_ours(make_screen(), last, split, feedback="none"),
         }
-        seconds_of = interleaved(calls, seconds=seconds, min_turns=min_turns)
-        for method, taken in seconds_of.items():
-            yield {
-                "last": last_name,
-                "method": method,
-                "seconds": taken,
-                "ratio": taken / seconds_of["by hand"],
-            }
-
-
-def milliseconds(seconds):
-    """A time as text."""
-    return f"{1000 * seconds:.3f}"
+        timings = interleaved(
+            calls, baseline="by hand", seconds=seconds, min_turns=min_turns, warm=False
+        )
+        for method, timing in timings.items():
+            yield {"last": last_name, "method": method, **timing}
 
 
 def tables(batches, rows, peaks, fits):
@@ -201,44 +160,20 @@ def tables(batches, rows, peaks, fits):
             parts += [
                 f"## predict_proba, {n_rows:,} rows, last stage {last_name}, "
                 f"{chosen[0]['pass_rate']:.1%} of them pass",
-                markdown_table(
-                    ["method", "ms", "times by hand"],
-                    [
-                        [r["method"], milliseconds(r["seconds"]), f"{r['ratio']:.3f}"]
-                        for r in chosen
-                    ],
-                ),
+                timing_table(["method"], chosen, "by hand"),
             ]
-    parts += [
-        "## One row",
-        markdown_table(
-            ["screen", "row", "method", "ms", "times screen alone"],
-            [
-                [
-                    r["screen"],
-                    r["row"],
-                    r["method"],
-                    milliseconds(r["seconds"]),
-                    f"{r['ratio']:.2f}",
-                ]
-                for r in rows
-            ],
-        ),
+    return [
+        *parts,
+        "## predict_proba, one row",
+        timing_table(["screen", "row", "method"], rows, "screen alone"),
         f"## Memory peak of predict_proba, {peaks[0]['n_rows']:,} rows",
         markdown_table(
             ["method", "MB", "times X"],
             [[r["method"], f"{r['peak_bytes'] / 1e6:.1f}", f"{r['ratio']:.2f}"] for r in peaks],
         ),
         f"## fit, {N_TRAIN:,} rows, six fits of each stage",
-        markdown_table(
-            ["last stage", "method", "ms", "times by hand"],
-            [
-                [r["last"], r["method"], milliseconds(r["seconds"]), f"{r['ratio']:.3f}"]
-                for r in fits
-            ],
-        ),
+        timing_table(["last", "method"], fits, "by hand"),
     ]
-    return parts
 
 
 def main(arguments):
@@ -281,7 +216,8 @@ def main(arguments):
     text = "\n\n".join(
         [
             "# Speed: the cascade against the same cascade by hand",
-            "Medians of interleaved repeats, one thread.",
+            "Medians of interleaved repeats on one thread; ratios are of CPU time, with their "
+            "quartiles, and of wall time, which other work on the machine disturbs.",
             expectation_table(expectations),
             *tables(batches, rows, peaks, fits),
         ]

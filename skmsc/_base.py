@@ -24,8 +24,14 @@ from skmsc._sklearn import (
     is_dataframe,
 )
 from skmsc.reporting._report import stage_report
-from skmsc.routing import Routing, route
-from skmsc.thresholds import StageScores, answered_class, check_policy, fit_thresholds
+from skmsc.routing import route
+from skmsc.thresholds import (
+    StageScores,
+    answered_class,
+    check_policy,
+    eager_stage,
+    fit_thresholds,
+)
 
 _FLOATS = (np.float64, np.float32)
 
@@ -35,7 +41,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
     ``_stage_names``, ``_calibrations`` (one per stage), ``_negative`` (code of the class that early
-    stages may answer, or None) and ``_accepts`` (sparse, allow_nan), and implements `_steps`.
+    stages may answer, or None), ``_accepts`` (sparse, allow_nan) and ``_first_checks_all`` (whether
+    stage 0 refuses what is not finite in any column), and implements `_steps`.
     """
 
     def _steps(self):
@@ -93,8 +100,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             is what `predict_proba` gives, and ``cost`` of shape (n_samples,) or None.
         """
         X = self._check_rows(X)
-        raw = route(self._steps(), X, self.thresholds_, self.stage_costs_)
-        return Routing(raw.stage, self._output(raw.stage, raw.proba), raw.cost)
+        return route(self._steps(), X, self.thresholds_, self.stage_costs_, answer=self._answer)
 
     def stage_proba(self, X):
         """Raw scores of every stage on every row; thresholds act on these.
@@ -125,11 +131,14 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             have the probabilities of the stage that ran last. The last one is `predict_proba`.
         """
         stage_proba = self.stage_proba(X)
-        stage = self._eager_routing(stage_proba).stage
+        stage = eager_stage(stage_proba, self.thresholds_)
+        answers = np.empty_like(stage_proba[:, 0])
         for k in range(stage_proba.shape[1]):
-            reached = np.minimum(stage, k)
-            scores = np.take_along_axis(stage_proba, reached[:, None, None], axis=1)[:, 0]
-            yield self._output(reached, scores, answered=stage <= k)
+            scores, mine, waiting = stage_proba[:, k], stage == k, stage > k
+            answers[mine] = self._answer(k, scores[mine])
+            proba = answers.copy()
+            proba[waiting] = self._calibrated(k, scores[waiting])
+            yield proba
 
     def tune_thresholds(self, X, y, *, thresholds, sample_weight=None, copy=False):
         """Set the thresholds anew on given rows, fitting no stage again.
@@ -266,13 +275,6 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             untouched=True,
         )
 
-    def _eager_routing(self, stage_proba):
-        """Routing by the scores of all stages, with raw scores."""
-        steps = [
-            lambda rows, k=k: (stage_proba[rows, k], rows) for k in range(stage_proba.shape[1])
-        ]
-        return route(steps, np.arange(len(stage_proba)), self.thresholds_, self.stage_costs_)
-
     def _set_thresholds(self, thresholds):
         """Set the threshold matrix and what follows from it."""
         self.thresholds_ = thresholds
@@ -280,27 +282,23 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         if thresholds.shape[1] == 2:
             self._other_top = _other_top(thresholds, self._calibrations)
 
-    def _output(self, stage, scores, answered=None):
-        """Probabilities of shape (n_samples, n_classes) from raw scores of the given stages.
+    def _calibrated(self, k, scores):
+        """Probabilities of shape (n_samples, n_classes) from the raw scores of stage k."""
+        calibration = self._calibrations[k]
+        return scores if calibration is None else calibration(scores)
 
-        Each row is calibrated by its stage. Where an early stage answered (`answered`, a mask;
-        None: all rows are answered), the probabilities of the other classes are lowered, if need
-        be, until the answered class is the likeliest.
+    def _answer(self, k, scores):
+        """What stage k answers to rows of such scores, if it answers them.
+
+        Calibrated probabilities; those of the other classes are lowered, if need be, until the
+        class that the stage answers is the likeliest.
         """
-        proba = np.empty_like(scores)
-        last = len(self._calibrations) - 1
-        for k in range(last + 1):
-            rows = np.flatnonzero(stage == k)
-            if rows.size == 0:
-                continue
-            rows = slice(None) if rows.size == stage.size else rows
-            raw, calibration = scores[rows], self._calibrations[k]
-            out = raw if calibration is None else calibration(raw)
-            if k < last and (self._other_top is None or (self._other_top[k] >= 0.5).any()):
-                kept = self._keep_answer(k, raw, out)
-                out = kept if answered is None else np.where(answered[rows, None], kept, out)
-            proba[rows] = out
-        return proba
+        proba = self._calibrated(k, scores)
+        if k == len(self._calibrations) - 1:
+            return proba
+        if self._other_top is not None and (self._other_top[k] < 0.5).all():
+            return proba
+        return self._keep_answer(k, scores, proba)
 
     def _keep_answer(self, k, raw, proba):
         """Probabilities in which the class that stage k answered is the likeliest."""
@@ -354,6 +352,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             return False
         if X.shape[1] != self.n_features_in_ or not len(X) or hasattr(self, "feature_names_in_"):
             return False
+        if self._first_checks_all:
+            return True
         with np.errstate(over="ignore", invalid="ignore"):
             return bool(np.isfinite(X.sum()))
 

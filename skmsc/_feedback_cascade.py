@@ -33,6 +33,7 @@ from skmsc.stages import (
     check_frozen,
     check_stage_costs,
     check_stages,
+    checks_all_columns,
     count_multiply_adds,
     stage_input_tags,
     takes_weight,
@@ -310,6 +311,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             self._stage_names = [name for name, _ in pairs]
             self._scorers = [fit.scorer for fit in fits]
             self.stages_ = [scorer.estimator for scorer in self._scorers]
+            self._first_checks_all = checks_all_columns(self.stages_[0])
             self._calibrations = [
                 fit_calibration(self.calibration, fit.proba[use], codes[use], rows.weight[use])
                 for fit, use in zip(fits, calibrates.T, strict=True)

@@ -7,7 +7,7 @@ answers of different stages are made comparable before they are mixed in one `pr
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, root
 from scipy.special import expit, logit
 
 __all__ = []  # for the package's own use
@@ -24,7 +24,12 @@ class _Sigmoid:
     limit: float
 
     def __call__(self, score):
-        return expit(self.slope * _held_back(score, self.limit) + self.intercept)
+        odds = _held_back(score, self.limit) * -self.slope
+        odds -= self.intercept
+        with np.errstate(over="ignore"):  # a probability below 1e-308 is 0
+            np.exp(odds, out=odds)
+        odds += 1.0
+        return np.reciprocal(odds, out=odds)
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,10 @@ class Calibration:
     def __call__(self, scores):
         score = _per_class_score(scores, self.from_decisions)
         if len(self.maps) == 1:
-            positive = self.maps[0](score[:, 0])
-            return np.column_stack([1.0 - positive, positive])
+            proba = np.empty((len(score), 2))
+            proba[:, 1] = self.maps[0](score[:, 0])
+            np.subtract(1.0, proba[:, 1], out=proba[:, 0])
+            return proba
         proba = np.column_stack([f(score[:, c]) for c, f in enumerate(self.maps)])
         total = proba.sum(axis=1, keepdims=True)
         proba[total[:, 0] == 0] = 1.0
@@ -112,8 +119,8 @@ def _per_class_score(scores, from_decisions):
     if scores.shape[1] == 2:
         if from_decisions:
             return scores[:, 1:]
-        with np.errstate(divide="ignore"):  # log(0) is -inf, and expit(-inf) is 0, as wanted
-            return (np.log(scores[:, 1]) - np.log(scores[:, 0]))[:, None]
+        with np.errstate(divide="ignore"):  # log-odds of 0 and 1 are infinite, as wanted
+            return np.log(scores[:, 1:] / scores[:, :1])
     return scores if from_decisions else logit(scores)
 
 
@@ -121,6 +128,8 @@ def _held_back(score, limit):
     """Scores that hardly grow beyond the limit, finite and in their order."""
     if limit == np.inf:
         return score
+    if score.size and -limit <= score.min() and score.max() <= limit:
+        return score * (1 + 1e-6)
     return np.clip(score, -limit, limit) + 1e-6 * np.clip(score, -1e3, 1e3)
 
 
@@ -165,9 +174,9 @@ def _most_likely(score, target, weight, intercept):
         return features.T @ (features * (weight * p * (1 - p) / total)[:, None])
 
     start = np.array([0.0, intercept])
-    return minimize(
-        loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10}
-    ).x
+    near = minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact").x
+    # Rounding of the loss hides the last digits; the gradient still shows them.
+    return root(gradient, near, jac=hessian, tol=1e-14).x
 
 
 def _fit_steps(score, target, weight, bounded):

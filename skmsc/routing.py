@@ -49,7 +49,7 @@ class Routing:
         return f"Routing({self.stage.size} rows, answered per stage {counts}, mean cost {cost})"
 
 
-def route(steps, X, thresholds, stage_costs=None):
+def route(steps, X, thresholds, stage_costs=None, *, answer=None):
     """Run the stages in order, each only on the rows that are still waiting.
 
     Parameters
@@ -65,11 +65,14 @@ def route(steps, X, thresholds, stage_costs=None):
         last row is not read: the last stage always answers.
     stage_costs : ndarray of shape (n_stages,), default=None
         Cost of running each stage on one row.
+    answer : callable, default=None
+        ``answer(k, scores) -> proba`` turns the scores of stage k into what it answers, row by
+        row, both of shape (n_waiting, n_classes). None: the scores themselves.
 
     Returns
     -------
     routing : Routing
-        With the raw scores of the answering stage as `proba`.
+        With the answer of the stage that answered as `proba`.
 
     Examples
     --------
@@ -91,10 +94,11 @@ def route(steps, X, thresholds, stage_costs=None):
     carry = X
     for k, step in enumerate(steps):
         scores, carry = step(carry)
+        answers = scores if answer is None else answer(k, scores)
         if waiting is None:
-            proba = np.array(scores, dtype=np.float64)
+            proba = np.array(answers, dtype=np.float64, copy=answers is scores)
         else:
-            proba[waiting] = scores
+            proba[waiting] = answers
             stage[waiting] = k
         if k == len(steps) - 1:
             break

@@ -1,0 +1,80 @@
+"""How calls are timed against each other, and their memory measured."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import numpy as np
+
+from benchmarks.objective import markdown_table
+
+
+def interleaved(calls, *, baseline, seconds, n_calls=1, min_turns=5, warm=True):
+    """Times of `calls` (name -> function), run in turn for `seconds`, and their ratios.
+
+    A turn runs each call once untimed (if `warm`), then `n_calls` times: else a small call pays
+    for the caches that the forest before it emptied. The order of the calls changes from turn to
+    turn. Ratios are taken within a turn, so that a slow spell of the machine stands on both sides.
+
+    Returns
+    -------
+    timings : dict of str to dict
+        ``wall_s``, the median; ``ratio``, the median over turns of the ratio of CPU times to
+        `baseline`, with its quartiles in ``ratio_quartiles``; ``wall_ratio``, the same of wall
+        times. On one thread of an idle machine the two ratios agree; other work on it disturbs CPU
+        time far less.
+    """
+    names, turns = list(calls), []
+    order = np.random.default_rng(0)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(turns) < min_turns:
+        turn = np.empty((len(names), 2, n_calls))
+        for i in order.permutation(len(names)):
+            call = calls[names[i]]
+            if warm:
+                call()
+            for j in range(n_calls):
+                wall, cpu = time.perf_counter(), time.process_time()
+                call()
+                turn[i, :, j] = time.perf_counter() - wall, time.process_time() - cpu
+        turns.append(np.median(turn, axis=-1))
+    seconds_of = np.array(turns)  # (n_turns, n_calls by name, wall and CPU)
+    ratios = seconds_of / seconds_of[:, [names.index(baseline)]]
+    wall_s, (wall_ratio, ratio) = np.median(seconds_of[..., 0], axis=0), np.median(ratios, axis=0).T
+    quartiles = np.quantile(ratios[..., 1], (0.25, 0.75), axis=0).T
+    columns = zip(wall_s, ratio, quartiles, wall_ratio, strict=True)
+    return {
+        name: {
+            "wall_s": float(w),
+            "ratio": float(r),
+            "ratio_quartiles": q.tolist(),
+            "wall_ratio": float(wr),
+        }
+        for name, (w, r, q, wr) in zip(names, columns, strict=True)
+    }
+
+
+def memory_peak(call):
+    """Peak of the traced memory, in bytes, that `call` allocates."""
+    tracemalloc.start()
+    call()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def timing_table(keys, records, baseline):
+    """Records of `interleaved` as a table; `keys` name the fields that tell them apart."""
+
+    def row(record):
+        low, high = record["ratio_quartiles"]
+        return [
+            *(record[key] for key in keys),
+            f"{1000 * record['wall_s']:.3f}",
+            f"{record['ratio']:.3f} ({low:.3f} to {high:.3f})",
+            f"{record['wall_ratio']:.3f}",
+        ]
+
+    header = [*keys, "ms", f"times {baseline}, CPU", "wall"]
+    return markdown_table(header, [row(record) for record in records])
