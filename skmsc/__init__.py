@@ -8,8 +8,10 @@ The file list is the flow::
     FeedbackCascadeClassifier.
 ``_base.py``
     What the estimators share: validation of rows, predict, predict_proba, route.
-``stages.py``, ``out_of_fold.py``, ``calibration.py``, ``neural/``
-    What a stage is; its scores on rows that it never saw; scores made probabilities; nets.
+``stages.py``, ``neural/``, ``calibration.py``
+    What a stage is; nets as stages; scores made probabilities.
+``out_of_fold.py``, ``training_rows.py``
+    Scores on rows that a fit never saw; which rows train, which are held out.
 ``training/``
     What each estimator's training adds.
 ``thresholds/``

@@ -6,7 +6,7 @@ from copy import copy as shallow_copy
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_array,
@@ -34,6 +34,10 @@ from skmsc.thresholds import (
 )
 
 _FLOATS = (np.float64, np.float32)
+
+# What a fit leaves beside the attributes that end in an underscore.
+_FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_negative", "_other_top")
+_FITTED += ("_positive", "_scorers", "_stage_names")
 
 
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
@@ -99,8 +103,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             With ``stage`` of shape (n_samples,), ``proba`` of shape (n_samples, n_classes), which
             is what `predict_proba` gives, and ``cost`` of shape (n_samples,) or None.
         """
-        X = self._check_rows(X)
-        return route(self._steps(), X, self.thresholds_, self.stage_costs_, answer=self._answer)
+        return self._route(self._check_rows(X))
 
     def stage_proba(self, X):
         """Raw scores of every stage on every row; thresholds act on these.
@@ -146,7 +149,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
-            Rows. A policy with `confidence` keeps its promise only if nothing was fitted on them.
+            Rows, best ones that nothing was fitted on: the stages' scores of their own training
+            rows are too good, and a policy with `confidence` keeps its promise only on new rows.
         y : array-like of shape (n_samples,)
             Labels.
         thresholds : policy, float or array-like
@@ -178,7 +182,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         )
         codes, weight = self._check_labels(X, y, sample_weight)
         scores = self._scores_of(X, codes, weight)
-        tuned = shallow_copy(self) if copy else self
+        tuned = self
+        if copy:
+            tuned = shallow_copy(self)
+            tuned.set_params(**clone(self).get_params(deep=False))
         tuned._set_thresholds(fit_thresholds(thresholds, scores))
         return tuned
 
@@ -199,9 +206,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         report : skmsc.reporting.StageReport
         """
         X = self._check_rows(X)
-        routing = self.route(X)
         codes, weight = self._check_labels(X, y, sample_weight)
+        routing = self._route(X)
         positive = None if codes is None else self._is_positive(codes)
+        if positive is not None:
+            positive &= weight > 0
         caught = None
         if positive is not None and positive.any():
             caught = self._caught(X, positive, None)
@@ -250,6 +259,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             self.stage_costs_ = costs
         return costs
 
+    def _route(self, X):
+        """Routing of checked rows."""
+        return route(self._steps(), X, self.thresholds_, self.stage_costs_, answer=self._answer)
+
     def _stage_proba(self, X):
         """Scores of all stages on checked rows."""
         scores, carry = [], X
@@ -277,10 +290,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     def _set_thresholds(self, thresholds):
         """Set the threshold matrix and what follows from it."""
+        two = thresholds.shape[1] == 2
+        self._other_top = _other_top(thresholds, self._calibrations) if two else None
         self.thresholds_ = thresholds
-        self._other_top = None
-        if thresholds.shape[1] == 2:
-            self._other_top = _other_top(thresholds, self._calibrations)
 
     def _calibrated(self, k, scores):
         """Probabilities of shape (n_samples, n_classes) from the raw scores of stage k."""
@@ -430,11 +442,12 @@ def check_not_empty(X):
 
 @contextlib.contextmanager
 def no_half_fit(estimator):
-    """Forget an earlier fit, and take every fitted attribute away when the block raises."""
+    """Forget an earlier fit, and take all that was fitted away when the block raises."""
 
     def forget():
-        for name in [name for name in vars(estimator) if name.endswith("_")]:
-            delattr(estimator, name)
+        for name in list(vars(estimator)):
+            if name.endswith("_") or name in _FITTED:
+                delattr(estimator, name)
 
     forget()
     try:

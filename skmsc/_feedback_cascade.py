@@ -1,7 +1,7 @@
 """FeedbackCascadeClassifier: stages trained in the reverse of their working order."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from sklearn.model_selection import check_cv
@@ -14,7 +14,6 @@ from skmsc._base import MultiStageClassifier, no_half_fit
 from skmsc._checks import is_number
 from skmsc._sklearn import (
     _BaseComposition,
-    _check_method_params,
     _check_sample_weight,
     _raise_for_params,
     _routing_enabled,
@@ -22,24 +21,17 @@ from skmsc._sklearn import (
     take_rows,
 )
 from skmsc.calibration import METHODS, fit_calibration
-from skmsc.out_of_fold import (
-    CrossFitter,
-    check_splits,
-    choose_held_out,
-    make_splits,
-    restrict_splits,
-)
 from skmsc.stages import (
+    check_countable,
     check_frozen,
     check_stage_costs,
     check_stages,
     checks_all_columns,
-    count_multiply_adds,
+    count_costs,
     stage_input_tags,
-    takes_weight,
-    warn_of_resampling,
 )
 from skmsc.thresholds import (
+    CostBudget,
     PassBudget,
     StageScores,
     caught_positives_needed,
@@ -48,7 +40,8 @@ from skmsc.thresholds import (
     eager_stage,
     fit_thresholds,
 )
-from skmsc.training.feedback import LaterStages, best_f1_cut, check_feedback, feedback_for
+from skmsc.training.feedback import check_feedback, feed_back, find_catch_threshold
+from skmsc.training_rows import choose_training_rows
 
 
 class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
@@ -104,7 +97,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         Positive class, the one that an early stage may not answer; None: ``classes_[1]``.
     memory : None, str or joblib.Memory, default=None
         Cache of the stages' fits. Fits never depend on `thresholds`, so with an integer
-        `random_state` a search over thresholds fits nothing twice.
+        `random_state` a search over thresholds fits nothing twice. Stages must be picklable then.
     store_oof : bool, default=False
         Whether to keep ``oof_stage_proba_`` and ``feedback_weights_``.
     n_jobs : int, default=None
@@ -143,7 +136,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     Raises
     ------
     ValueError
-        From `fit`, before any stage is fitted, when an argument is not valid.
+        From `fit`, before any stage is fitted, when an argument is not valid. (What a stage itself
+        refuses, as the columns of a dataframe, it refuses in its own fit.)
 
     See Also
     --------
@@ -275,8 +269,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             policy of `thresholds` cannot be met.
         """
         with no_half_fit(self):
-            pairs = self._check_parameters()
-            rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs)
+            pairs, costs = self._check_parameters()
+            rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
             codes, scored, last = rows.fitter.codes, rows.fitter.scored, len(pairs) - 1
             labels = self.classes_[codes]
             fits, feedback_weights = [None] * len(pairs), np.ones((codes.size, len(pairs)))
@@ -287,23 +281,33 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             for k in reversed(range(len(pairs))):
                 target, weight = labels, rows.fitter.sample_weight
                 if k < last and self._uses_feedback():
-                    wanted, feedback_weights[:, k] = self._feed_back(fits[k + 1 :], rows)
+                    wanted, feedback_weights[:, k] = feed_back(
+                        self.feedback,
+                        fits[k + 1 :],
+                        rows,
+                        self._positive,
+                        self.catch_threshold_,
+                        costs,
+                    )
                     target = self.classes_[wanted]
                     weight = rows.weight * feedback_weights[:, k]
-                fits[k] = _fit_stage(*pairs[k], rows, target, weight)
+                fits[k] = rows.fit_stage(*pairs[k], target, weight)
                 if k == last:
-                    self.catch_threshold_ = self._find_catch_threshold(fits[k].proba, rows)
+                    self.catch_threshold_ = find_catch_threshold(
+                        self.catch_threshold, fits[k].proba, rows, self._positive
+                    )
 
             # Caught is what the last stage catches when it is fitted on all rows.
             self._catcher = fits[last].scorer
+            self.stage_costs_ = count_costs(fits) if costs is None else costs
             scores = self._out_of_fold_scores(fits, rows)
 
             # Survivors: the last stage again, on the rows that it will meet at work.
             calibrates = np.repeat(scored[:, None], len(pairs), axis=1)
             survivors = self._find_survivors(scores, rows)
             if survivors is not None:
-                fits[last] = _fit_stage(
-                    *pairs[last], rows, labels, rows.fitter.sample_weight, survivors
+                fits[last] = rows.fit_stage(
+                    *pairs[last], labels, rows.fitter.sample_weight, survivors
                 )
                 calibrates[:, last] = survivors
                 scores = replace(self._out_of_fold_scores(fits, rows), caught=scores.caught)
@@ -316,10 +320,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 fit_calibration(self.calibration, fit.proba[use], codes[use], rows.weight[use])
                 for fit, use in zip(fits, calibrates.T, strict=True)
             ]
-            self.stage_costs_ = self._count_costs() if rows.costs is None else rows.costs
             if rows.held_out is not None:
-                scores = self._held_out_scores(*rows.held_out)
-            scores = replace(scores, stage_costs=self.stage_costs_)
+                X, y, weight = rows.held_out
+                scores = self._scores_of(X, np.searchsorted(self.classes_, y), weight)
             self._set_thresholds(fit_thresholds(self.thresholds, scores))
             self._warn_of_loose_thresholds(scores)
             if self.store_oof:
@@ -329,15 +332,14 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         return self
 
     def _check_parameters(self):
-        """Validate what needs no data; return the (name, stage) pairs in use."""
+        """Validate what needs no data; return the (name, stage) pairs in use, and their costs."""
         pairs = check_stages(self.stages, reserved=self._get_param_names())
-        costs = self._given_costs(pairs)
-        check_feedback(self.feedback)
-        if getattr(self.feedback, "error_costs", None) is not None and costs is None:
-            raise ValueError(
-                f"{self.feedback!r} states error costs in the units of stage_costs: set "
-                "stage_costs too."
-            )
+        names = [name for name, _ in pairs]
+        dropped = [name for name, _ in self.stages or [] if name not in names]
+        costs = check_stage_costs(self.stage_costs, names, dropped)
+        check_feedback(self.feedback, costs)
+        if costs is None and isinstance(self.thresholds, CostBudget):
+            check_countable(pairs, self.thresholds)
         if isinstance(self.catch_threshold, str):
             valid = self.catch_threshold in ("best_f1", "argmax")
         else:
@@ -357,16 +359,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 f"calibration must be 'sigmoid', 'isotonic' or None; got {self.calibration!r}."
             )
         check_memory(self.memory)
-        return pairs
+        return pairs, costs
 
-    def _given_costs(self, pairs):
-        """Costs of the stages in use as given, or None."""
-        names = [name for name, _ in pairs]
-        dropped = [name for name, _ in self.stages or [] if name not in names]
-        return check_stage_costs(self.stage_costs, names, dropped)
-
-    def _check_training_rows(self, X, y, sample_weight, fit_params, pairs):
-        """Validate the rows and what depends on them; return a `_TrainingRows`."""
+    def _check_training_rows(self, X, y, sample_weight, fit_params, pairs, costs):
+        """Validate the rows and what depends on them; return a `TrainingRows`."""
         stages = [stage for _, stage in pairs]
         self._accepts = stage_input_tags(stages)
         X, y = self._check_X_y(X, y)
@@ -378,7 +374,6 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._check_classes(y[used], None if sample_weight is None else sample_weight[used])
         for name, stage in pairs:
             check_frozen(name, stage, self.classes_, self.n_features_in_)
-        costs = self._given_costs(pairs)
         check_policy(
             self.thresholds,
             n_stages=len(pairs),
@@ -394,43 +389,24 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 split_params.get("groups"),
             )
 
-        rng = check_random_state(self.random_state)
-        seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
-        splits = make_splits(self.cv, X, y, used=used, params=split_params)
-        train, held_out = np.flatnonzero(used), None
-        if self.validation_fraction is not None:
-            held = choose_held_out(
-                self.cv,
-                y[train],
-                self.validation_fraction,
-                groups=take_rows(split_params.get("groups"), train),
-                seed=split_seed,
-            )
-            splits = restrict_splits(splits, ~held)
-            held_out = tuple(take_rows(part, train[held]) for part in (X, y, sample_weight))
-            self._check_held_out(held_out[1], n_stages=len(pairs))
-            train = train[~held]
-        n_given = len(y)
-        if train.size < n_given:
-            stage_params = {
-                name: _check_method_params(X, params, indices=train)
-                for name, params in stage_params.items()
-            }
-            X, y, sample_weight = (take_rows(part, train) for part in (X, y, sample_weight))
-        codes = np.searchsorted(self.classes_, y)
-        check_splits(splits, codes, self.classes_, self._positive)
-        fitter = CrossFitter(
-            X=X,
-            codes=codes,
+        rows = choose_training_rows(
+            X,
+            y,
+            sample_weight,
             classes=self.classes_,
-            sample_weight=sample_weight,
-            splits=splits,
-            seed=seed,
+            positive=self._positive,
+            cv=self.cv,
+            split_params=split_params,
+            stage_params=stage_params,
+            validation_fraction=self.validation_fraction,
+            rng=check_random_state(self.random_state),
             n_jobs=self.n_jobs,
             memory=self.memory,
             verbose=self.verbose,
         )
-        return _TrainingRows(fitter, costs, stage_params, held_out, train, n_given)
+        if rows.held_out is not None:
+            self._check_held_out(rows.held_out[1], n_stages=len(pairs))
+        return rows
 
     def _check_classes(self, y, sample_weight):
         """Set `classes_` and the codes of the positive and the negative class."""
@@ -491,56 +467,21 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         n_positive = 0 if self._positive is None else (y == self.classes_[self._positive]).sum()
         if n_positive < needed:
             raise ValueError(
-                f"{self.thresholds!r} cannot be promised: it needs {needed} positives among the "
-                f"rows of validation_fraction={self.validation_fraction}; got {n_positive}."
+                f"{self.thresholds!r} cannot be promised: it needs {needed} positives, "
+                f"all of them caught, among the rows of validation_fraction="
+                f"{self.validation_fraction}; got {n_positive}."
             )
 
     def _uses_feedback(self):
         """Whether later stages weigh the rows of earlier ones."""
         return not (isinstance(self.feedback, str) and self.feedback == "none")
 
-    def _feed_back(self, later_fits, rows):
-        """Class codes and weights that later stages want an earlier one to be trained on."""
-        codes, scored = rows.fitter.codes, rows.fitter.scored
-        signal = LaterStages(
-            positive=codes[scored] == self._positive,
-            later_proba=np.column_stack([fit.proba[scored, self._positive] for fit in later_fits]),
-            catch_threshold=self.catch_threshold_,
-            sample_weight=rows.weight[scored],
-            later_costs=None if rows.costs is None else rows.costs[-len(later_fits) :],
-        )
-        wanted, weight = codes.copy(), np.ones(codes.size)
-        passes, weight[scored] = feedback_for(self.feedback, signal)
-        wanted[scored] = np.where(passes, self._positive, self._negative)
-        if all(np.ptp(wanted[train]) > 0 for train, _ in rows.fitter.splits):
-            return wanted, weight
-        warnings.warn(
-            f"By feedback={self.feedback!r} it pays, in some training part of cv, to pass every "
-            "row or none, which leaves nothing to learn: the stage is trained without feedback. "
-            "Consider other costs or another catch_threshold.",
-            UserWarning,
-            stacklevel=3,
-        )
-        return codes, np.ones(codes.size)
-
-    def _find_catch_threshold(self, proba, rows):
-        """Score of the last stage from which a positive counts as caught."""
-        if self._positive is None:
-            return None
-        if self.catch_threshold == "argmax":
-            return 0.5
-        if self.catch_threshold != "best_f1":
-            return float(self.catch_threshold)
-        scored = rows.fitter.scored
-        positive = rows.fitter.codes[scored] == self._positive
-        return best_f1_cut(positive, proba[scored, self._positive], rows.weight[scored])
-
     def _find_survivors(self, scores, rows):
         """Mask of the rows that the earlier stages score highest; None: train on all rows."""
         if self.survivor_rate is None or scores.n_stages == 1:
             return None
         thresholds = PassBudget(self.survivor_rate).find_thresholds(scores)
-        survivors = rows.fitter.scored
+        survivors = rows.fitter.scored.copy()
         survivors[survivors] = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
         codes = rows.fitter.codes
         if all(
@@ -566,14 +507,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             sample_weight=rows.weight[scored],
             negative=self._negative,
             caught=self._caught_by(stage_proba[:, -1], self._is_positive(codes)),
-            stage_costs=rows.costs,
+            stage_costs=self.stage_costs_,
             stage_names=tuple(fit.scorer.name for fit in fits),
             untouched=False,
         )
-
-    def _held_out_scores(self, X, y, sample_weight):
-        """What policies see of the rows that nothing was fitted on."""
-        return self._scores_of(X, np.searchsorted(self.classes_, y), sample_weight)
 
     def _caught_by(self, last_proba, positive):
         """Positives whose score by the last stage reaches the catch threshold."""
@@ -595,11 +532,6 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
     def _steps(self):
         return [scorer.step for scorer in self._scorers]
-
-    def _count_costs(self):
-        """Multiply-adds of each stage, or None when some stage's cannot be counted."""
-        counts = [count_multiply_adds(stage) for stage in self.stages_]
-        return None if None in counts else np.array(counts, dtype=np.float64)
 
     def _warn_of_loose_thresholds(self, scores):
         """Warn when more rows reach the last stage than it was fitted on."""
@@ -649,37 +581,3 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             return _VisualBlock("single", None, names="default stages", name_details="")
         names, stages = zip(*pairs, strict=True)
         return _VisualBlock("serial", list(stages), names=list(names), dash_wrapped=True)
-
-
-@dataclass(frozen=True)
-class _TrainingRows:
-    """The rows that stages are trained on, and those that only the thresholds will see."""
-
-    fitter: CrossFitter
-    costs: np.ndarray | None
-    stage_params: dict
-    held_out: tuple | None
-    idx: np.ndarray  # of the training rows among the rows given
-    n_given: int
-
-    @property
-    def weight(self):
-        """The caller's weights, ones where none were given."""
-        weight = self.fitter.sample_weight
-        return np.ones(self.fitter.codes.size) if weight is None else weight
-
-    def spread(self, values):
-        """Values of the training rows at the places of the rows given; nan elsewhere."""
-        if self.idx.size == self.n_given:
-            return values
-        full = np.full((self.n_given, *values.shape[1:]), np.nan)
-        full[self.idx] = values
-        return full
-
-
-def _fit_stage(name, stage, rows, target, weight, survivors=None):
-    """Cross-fit one stage on the training rows."""
-    if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
-        warn_of_resampling(name, stage)
-    params = rows.stage_params.get(name)
-    return rows.fitter.fit(name, stage, target=target, weight=weight, rows=survivors, params=params)

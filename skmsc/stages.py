@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -183,27 +185,25 @@ def stage_input_tags(stages):
 
 
 def _allows_nan(stage):
-    """Whether a stage accepts nan; a pipeline does when every step up to an imputer does."""
+    """Whether a stage accepts nan; a pipeline does when no step before an imputer refuses it."""
     if not isinstance(stage, Pipeline):
         return get_tags(stage).input_tags.allow_nan
     for _, step in stage.steps:
-        if not isinstance(step, str) and not _allows_nan(step):
+        if isinstance(step, (ColumnTransformer, FeatureUnion)):
+            return True  # may well impute some columns; if not, a later step refuses
+        if isinstance(step, (str, FunctionTransformer)):
+            continue
+        if not _allows_nan(step):
             return False
-        if type(step).__module__.startswith("sklearn.impute"):
+        if "Imputer" in type(step).__name__:
             return True
     return True
 
 
 def checks_all_columns(stage):
-    """Whether a fitted stage is sure to refuse rows with a value that is not finite.
-
-    True of scikit-learn's own classifiers that allow no nan; a pipeline may drop columns first.
-    """
-    if isinstance(stage, (Pipeline, FrozenEstimator)):
-        return False
-    return (
-        type(stage).__module__.startswith("sklearn.") and not get_tags(stage).input_tags.allow_nan
-    )
+    """Whether a fitted stage is sure to refuse rows with a value that is not finite."""
+    kind = type(stage)
+    return kind.__module__.startswith("sklearn.") and kind.__name__ in _LINEAR
 
 
 def takes_weight(stage):
@@ -436,34 +436,74 @@ def _float64_proba(proba):
     return np.where(proba <= small[:, None], small[:, None], 1.0 - small[:, None])
 
 
+_LINEAR = ("LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "RidgeClassifier")
+_LINEAR += ("RidgeClassifierCV", "LinearSVC", "Perceptron")
+_COUNTS = {
+    **dict.fromkeys(_LINEAR, lambda part: np.size(part.coef_)),
+    **dict.fromkeys(
+        ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"),
+        lambda part: part.n_features_in_,
+    ),
+    **dict.fromkeys(("PCA", "TruncatedSVD"), lambda part: part.components_.size),
+    "MLPClassifier": lambda part: sum(coef.size for coef in part.coefs_),
+}
+
+
+def _count_of(part):
+    """Function that counts the multiply-adds of a part of a stage once it is fitted, or None."""
+    if isinstance(part, FrozenEstimator):
+        count = _count_of(part.estimator)
+        return None if count is None else lambda frozen: count(frozen.estimator)
+    if isinstance(part, Pipeline):
+        counts = [_count_of(step) for _, step in part.steps]
+        if None in counts:
+            return None
+        return lambda pipeline: _sum_or_none(
+            count(step) for count, (_, step) in zip(counts, pipeline.steps, strict=True)
+        )
+    if part is None or (isinstance(part, str) and part == "passthrough"):
+        return lambda _: 0
+    if hasattr(part, "count_multiply_adds"):
+        return lambda net: net.count_multiply_adds()
+    if is_skorch_net(part):
+        return lambda net: None
+    if not type(part).__module__.startswith("sklearn."):
+        return None
+    return _COUNTS.get(type(part).__name__)
+
+
+def _sum_or_none(counts):
+    """Sum, or None when one of the counts is None."""
+    counts = list(counts)
+    return None if None in counts else sum(counts)
+
+
 def count_multiply_adds(estimator):
     """Multiply-adds that a fitted stage spends on one row; None where they cannot be counted.
 
     Counted are scalers, linear projections, linear classifiers, `MLPClassifier`, nets of linear
     layers, and pipelines of these. Trees and neighbours compare rather than multiply.
     """
-    if isinstance(estimator, Pipeline):
-        parts = [count_multiply_adds(step) for _, step in estimator.steps]
-        return None if None in parts else sum(parts)
-    if isinstance(estimator, FrozenEstimator):
-        return count_multiply_adds(estimator.estimator)
-    if estimator is None or (isinstance(estimator, str) and estimator == "passthrough"):
-        return 0
-    if hasattr(estimator, "count_multiply_adds"):
-        return estimator.count_multiply_adds()
-    kind = type(estimator).__name__
-    if not type(estimator).__module__.startswith("sklearn."):
-        return None
-    if kind in ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"):
-        return int(estimator.n_features_in_)
-    if kind in ("PCA", "TruncatedSVD"):
-        return int(estimator.components_.size)
-    if kind == "MLPClassifier":
-        return int(sum(coef.size for coef in estimator.coefs_))
-    linear = ("LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "RidgeClassifier")
-    if kind in (*linear, "RidgeClassifierCV", "LinearSVC", "Perceptron"):
-        return int(np.size(estimator.coef_))
-    return None
+    count = _count_of(estimator)
+    total = None if count is None else count(estimator)
+    return None if total is None else int(total)
+
+
+def count_costs(fits):
+    """Multiply-adds of each `CrossFit`'s stage, or None when some stage's cannot be counted."""
+    counts = [count_multiply_adds(fit.scorer.estimator) for fit in fits]
+    return None if None in counts else np.array(counts, dtype=np.float64)
+
+
+def check_countable(pairs, policy):
+    """Raise when the cost of a stage, which the policy needs, will not be known after its fit."""
+    for name, stage in pairs:
+        if _count_of(clone_stage(stage)) is None:
+            raise ValueError(
+                f"{policy!r} needs the cost of every stage, and the multiply-adds of stage "
+                f"{name!r} cannot be counted: set stage_costs (measure_costs(X) gives seconds per "
+                "row)."
+            )
 
 
 def warn_of_resampling(name, stage):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from sklearn import config_context
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -233,6 +234,46 @@ def test_tune_thresholds_fits_no_stage_and_can_leave_the_model_alone():
     assert all(a is b for a, b in zip(model.stages_, stages, strict=True))
 
 
+def test_a_tuned_copy_shares_no_parameters():
+    model = cascade().fit(X, Y)
+    other = model.tune_thresholds(X, Y, thresholds=0.5, copy=True)
+    other.set_params(thresholds__max_pass_rate=0.9, screen__C=7.0)
+    assert model.thresholds.max_pass_rate == 0.3
+    assert model.get_params()["screen__C"] == 0.1
+    assert other.stages_[0] is model.stages_[0]
+
+
+def test_a_report_without_weighted_positives_has_no_recall():
+    report = cascade().fit(X, Y).report(X, Y, sample_weight=(Y == 0).astype(float))
+    assert "cumulative_recall" not in report.columns
+    assert report.columns["positives_in"] == (0, 0)
+
+
+def test_a_callable_that_leaves_one_class_is_named():
+    with pytest.raises(ValueError, match="The weights of feedback=.* are 0 for a whole class"):
+        cascade(feedback=lambda positive, proba, cut: 1.0 - positive).fit(X, Y)
+
+
+def test_memory_knows_what_the_configuration_changes(tmp_path):
+    declines = LogisticRegression(C=0.1)
+    with config_context(enable_metadata_routing=True):
+        declines.set_fit_request(sample_weight=False)
+    stages = [("screen", declines), ("final", FINAL)]
+    model = cascade(stages, memory=str(tmp_path))
+    weighted = model.fit(X, Y).named_stages_["screen"].coef_
+    with config_context(enable_metadata_routing=True), pytest.warns(UserWarning, match="resampled"):
+        resampled = model.fit(X, Y).named_stages_["screen"].coef_
+    assert np.abs(weighted - resampled).max() > 1e-6
+
+
+def test_memory_hashes_the_rows_and_not_their_place(tmp_path):
+    model = cascade(memory=str(tmp_path)).fit(X, Y)
+    shifted = cascade(memory=str(tmp_path)).fit(X + 1.0, Y)
+    fresh = cascade().fit(X + 1.0, Y)
+    np.testing.assert_array_equal(shifted.predict_proba(X), fresh.predict_proba(X))
+    assert (model.predict_proba(X) != shifted.predict_proba(X)).any()
+
+
 def test_tuning_counts_zero_weight_as_absence():
     model = cascade().fit(X, Y)
     weight = (np.arange(len(Y)) % 2).astype(float)
@@ -250,7 +291,7 @@ def test_confidence_needs_rows_that_nothing_saw():
         cascade(thresholds=floor).fit(X, Y)
     model = cascade(thresholds=floor, validation_fraction=0.5).fit(X, Y)
     assert np.isfinite(model.thresholds_[0, 0])
-    with pytest.raises(ValueError, match="it needs 90 positives among"):
+    with pytest.raises(ValueError, match="it needs 90 positives, all of them caught"):
         cascade(thresholds=RecallFloor(0.95, confidence=0.99), validation_fraction=0.3).fit(X, Y)
 
 

@@ -1,13 +1,10 @@
-"""Out-of-fold scores against scikit-learn's own, and the splits they come from."""
+"""Out-of-fold scores against scikit-learn's own."""
 
 import numpy as np
-import pytest
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
-    GroupKFold,
     KFold,
-    PredefinedSplit,
     RepeatedStratifiedKFold,
     StratifiedKFold,
     TimeSeriesSplit,
@@ -15,7 +12,8 @@ from sklearn.model_selection import (
 )
 from sklearn.svm import LinearSVC
 
-from skmsc.out_of_fold import CrossFitter, check_splits, make_splits, restrict_splits
+from skmsc.out_of_fold import CrossFitter
+from skmsc.training_rows import make_splits
 
 X, Y = make_classification(120, n_features=5, n_informative=3, weights=[0.7], random_state=0)
 CLASSES = np.array([0, 1])
@@ -95,62 +93,3 @@ def test_seeds_hang_on_name_and_fold_only():
     again = fitter(splits, n_jobs=2).fit("a", tree, target=Y)
     np.testing.assert_array_equal(fit["a"].proba, again.proba)
     assert (fit["a"].proba != fit["b"].proba).any()
-
-
-@pytest.mark.parametrize("cv", [3, KFold(3), StratifiedKFold(3)], ids=["int", "kfold", "strat"])
-def test_splitters_see_only_the_rows_in_use(cv):
-    used = np.random.default_rng(0).uniform(size=Y.size) < 0.6
-    some = make_splits(cv, X, Y, used=used)
-    alone = make_splits(cv, X[used], Y[used])
-    for (train, test), (train_alone, test_alone) in zip(some, alone, strict=True):
-        np.testing.assert_array_equal(train, train_alone)
-        np.testing.assert_array_equal(test, test_alone)
-
-
-@pytest.mark.parametrize(
-    "as_cv",
-    [lambda s: list(s.split()), lambda s: iter(list(s.split())), lambda s: s],
-    ids=["list", "iterator", "splitter"],
-)
-def test_indices_speak_of_the_rows_as_given(as_cv):
-    fold = np.arange(Y.size) % 3
-    used = np.arange(Y.size) >= 10
-    splits = make_splits(as_cv(PredefinedSplit(fold)), X, Y, used=used)
-    for k, (train, test) in enumerate(splits):
-        np.testing.assert_array_equal(test, np.flatnonzero(fold[used] == k))
-        np.testing.assert_array_equal(train, np.flatnonzero(fold[used] != k))
-
-
-def test_masks_are_indices():
-    mask = np.arange(Y.size) < 60
-    ((train, test),) = make_splits([(mask, ~mask)], X, Y)
-    np.testing.assert_array_equal(train, np.arange(60))
-    np.testing.assert_array_equal(test, np.arange(60, 120))
-
-
-def test_groups_reach_the_splitter():
-    groups = np.arange(Y.size) // 10
-    for train, test in make_splits(GroupKFold(3), X, Y, params={"groups": groups}):
-        assert not set(groups[train]) & set(groups[test])
-
-
-def test_restricting_keeps_the_folds_of_the_rows_in_use():
-    used = np.array([True, False, True, True])
-    splits = [(np.array([0, 1]), np.array([2, 3])), (np.array([2, 3]), np.array([1]))]
-    ((train, test),) = restrict_splits(splits, used)
-    assert train.tolist() == [0] and test.tolist() == [1, 2]
-
-
-def test_bad_splits_are_refused():
-    codes = np.array([0, 0, 1, 1])
-    labels = np.array(["honest", "fraud"])
-    with pytest.raises(
-        ValueError, match="training part of split 0 of cv holds no row of class fraud"
-    ):
-        check_splits([(np.array([0, 1]), np.array([2, 3]))], codes, labels, 1)
-    with pytest.raises(ValueError, match="scores no row of the positive class fraud"):
-        check_splits([(np.array([1, 2, 3]), np.array([0]))], codes, labels, 1)
-    with pytest.raises(ValueError, match="no split"):
-        check_splits([], codes, labels, 1)
-    with pytest.raises(ValueError, match=r"indices from 0 to 119, .* got 0 to 120"):
-        make_splits([(np.arange(121), np.arange(3))], X, Y)

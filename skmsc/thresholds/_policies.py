@@ -192,7 +192,7 @@ class RecallFloor(BaseEstimator):
         thresholds = PassBudget(cap).find_thresholds(scores)
         reached = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
         warnings.warn(
-            f"A recall of {self.min_recall} needs more than max_pass_rate={cap} of the rows to "
+            f"A recall of {self.min_recall} needs more than max_pass_rate={cap:.3g} of the rows to "
             f"pass: the cap holds, and {loss[reached].sum() / total:.3f} of the "
             f"{'caught ' if self.of == 'caught' else ''}positives reach the last stage.",
             UserWarning,

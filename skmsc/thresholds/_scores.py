@@ -63,7 +63,8 @@ class StageScores:
 
     Examples
     --------
-    A policy of one's own has a method that turns these into a threshold matrix:
+    A policy of one's own has a method that turns these into a threshold matrix (and may have a
+    ``check(*, n_stages, stage_costs)``, which is called before anything is fitted):
 
     >>> class PassHalf:
     ...     def find_thresholds(self, scores):

@@ -10,6 +10,7 @@ stage's decision is q = sigma((logit p - logit t) / T) for its score p, catch th
 temperature T, so q tends to 1[p >= t] as T tends to 0.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,8 @@ def feedback_for(feedback, signal):
     if hasattr(feedback, "weigh"):
         return feedback.weigh(signal)
     weight = feedback(signal.positive, signal.later_proba, signal.catch_threshold)
+    if isinstance(weight, np.ndarray) and weight.dtype.kind == "b":
+        weight = weight.astype(np.float64)
     weight = as_numbers(
         weight,
         "The feedback callable must return finite weights >= 0, one for each of "
@@ -94,13 +97,13 @@ def feedback_for(feedback, signal):
     return signal.positive, weight
 
 
-def check_feedback(feedback):
-    """Validate a `feedback` argument before any work is done."""
+def check_feedback(feedback, stage_costs=None):
+    """Validate a `feedback` argument before any work is done; costs None: not given."""
     if isinstance(feedback, str) and feedback in ("caught", "gain", "none"):
         return
     if hasattr(feedback, "weigh") and not isinstance(feedback, type):
         if hasattr(feedback, "check"):
-            feedback.check()
+            feedback.check(stage_costs)
         return
     if isinstance(feedback, (str, type)) or not callable(feedback):
         raise ValueError(
@@ -120,6 +123,82 @@ def best_f1_cut(positive, score, sample_weight):
     true = np.bincount(inverse, sample_weight * positive)[::-1].cumsum()[::-1]
     best = (2 * true / (called + true[0])).argmax()
     return float(values[best] if best == 0 else (values[best - 1] + values[best]) / 2)
+
+
+def find_catch_threshold(catch_threshold, proba, rows, positive):
+    """Score of the last stage from which a positive counts as caught; None without positives.
+
+    `proba` are the last stage's out-of-fold scores of the `TrainingRows`, `positive` the code of
+    the positive class or None.
+    """
+    if positive is None:
+        return None
+    if not isinstance(catch_threshold, str):
+        return float(catch_threshold)
+    if catch_threshold == "argmax":
+        return 0.5
+    scored = rows.fitter.scored
+    is_positive = rows.fitter.codes[scored] == positive
+    return best_f1_cut(is_positive, proba[scored, positive], rows.weight[scored])
+
+
+def feed_back(feedback, later_fits, rows, positive, catch_threshold, stage_costs):
+    """What later stages want an earlier one to be trained on.
+
+    Parameters
+    ----------
+    feedback : strategy, "caught", "gain" or callable
+        A checked `feedback` argument other than "none".
+    later_fits : list of CrossFit
+        The later stages in working order.
+    rows : TrainingRows
+        Rows that have no out-of-fold scores count as they are.
+    positive : int
+        Code of the positive class of two.
+    catch_threshold : float
+        Score at which the last stage catches.
+    stage_costs : ndarray of shape (n_stages,) or None
+        Costs of all stages, as given.
+
+    Returns
+    -------
+    wanted : ndarray of shape (n_samples,)
+        Class codes: the positive one for the rows that the stage should pass.
+    weight : ndarray of shape (n_samples,)
+        Weights, before the caller's are multiplied in.
+
+    Raises
+    ------
+    ValueError
+        When the weights of a callable leave one class.
+    """
+    codes, scored = rows.fitter.codes, rows.fitter.scored
+    signal = LaterStages(
+        positive=codes[scored] == positive,
+        later_proba=np.column_stack([fit.proba[scored, positive] for fit in later_fits]),
+        catch_threshold=catch_threshold,
+        sample_weight=rows.weight[scored],
+        later_costs=None if stage_costs is None else stage_costs[-len(later_fits) :],
+    )
+    wanted, weight = codes.copy(), np.ones(codes.size)
+    passes, weight[scored] = feedback_for(feedback, signal)
+    wanted[scored] = np.where(passes, positive, 1 - positive)
+    counts = weight > 0
+    if all(np.unique(wanted[train][counts[train]]).size > 1 for train, _ in rows.fitter.splits):
+        return wanted, weight
+    if callable(feedback):
+        raise ValueError(
+            f"The weights of feedback={feedback!r} are 0 for a whole class in some training part "
+            "of cv, which leaves nothing to learn."
+        )
+    warnings.warn(
+        f"By feedback={feedback!r} it pays, in some training part of cv, to pass every row "
+        "or none, which leaves nothing to learn: the stage is trained without feedback. Consider "
+        "other costs or another catch_threshold.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return codes, np.ones(codes.size)
 
 
 class CaughtFeedback(BaseEstimator):
@@ -152,8 +231,8 @@ class CaughtFeedback(BaseEstimator):
         self.strength = strength
         self.temperature = temperature
 
-    def check(self):
-        """Validate the parameters."""
+    def check(self, stage_costs=None):
+        """Validate the parameters, for stages of such costs (None: not given)."""
         _check_strength_and_temperature(self)
 
     def weigh(self, signal):
@@ -214,8 +293,8 @@ class GainFeedback(BaseEstimator):
         self.temperature = temperature
         self.error_costs = error_costs
 
-    def check(self):
-        """Validate the parameters."""
+    def check(self, stage_costs=None):
+        """Validate the parameters, for stages of such costs (None: not given)."""
         _check_strength_and_temperature(self)
         if self.error_costs is None:
             return
@@ -226,6 +305,10 @@ class GainFeedback(BaseEstimator):
         costs = as_numbers(self.error_costs, message)
         if costs.shape != (2,) or not np.isfinite(costs).all() or (costs < 0).any():
             raise ValueError(message)
+        if stage_costs is None:
+            raise ValueError(
+                f"{self!r} states error costs in the units of stage_costs: set stage_costs too."
+            )
 
     def weigh(self, signal):
         """Targets and weights from a `LaterStages`; both of shape (n_samples,)."""
@@ -253,11 +336,6 @@ class GainFeedback(BaseEstimator):
         """Costs of the two errors and of the later stages, in one unit."""
         n_later = signal.later_proba.shape[1]
         if self.error_costs is not None:
-            if signal.later_costs is None:
-                raise ValueError(
-                    f"{self!r} states error costs in the units of stage_costs, which are not "
-                    "known: set stage_costs."
-                )
             return self.error_costs, signal.later_costs
         n_pos = signal.sample_weight[signal.positive].sum()
         n_neg = signal.sample_weight[~signal.positive].sum()

@@ -1,0 +1,286 @@
+"""Which rows train the stages, in which splits, and which are kept for the thresholds alone."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
+
+import numpy as np
+from sklearn.model_selection import (
+    GroupShuffleSplit,
+    PredefinedSplit,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+    check_cv,
+)
+
+from skmsc._sklearn import _check_method_params, take_rows
+from skmsc.out_of_fold import CrossFitter
+from skmsc.stages import takes_weight, warn_of_resampling
+
+__all__ = []  # for the package's own use
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows that stages are trained on, and those that only the thresholds will see.
+
+    Attributes
+    ----------
+    fitter : CrossFitter
+        The training rows, their class codes and splits.
+    stage_params : dict of str to dict
+        Further parameters of each stage's fit, rows aligned with the training rows.
+    held_out : tuple of (X, y, sample_weight) or None
+        Rows that nothing is fitted on.
+    idx : ndarray of shape (n_training_rows,)
+        Indices of the training rows among the rows given.
+    n_given : int
+        Number of rows given.
+    """
+
+    fitter: CrossFitter
+    stage_params: dict
+    held_out: tuple | None
+    idx: np.ndarray
+    n_given: int
+
+    @cached_property
+    def weight(self):
+        """The caller's weights, ones where none were given."""
+        weight = self.fitter.sample_weight
+        return np.ones(self.fitter.codes.size) if weight is None else weight
+
+    def fit_stage(self, name, stage, target, weight, survivors=None):
+        """Cross-fit one stage; see `CrossFitter.fit`."""
+        if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
+            warn_of_resampling(name, stage)
+        params = self.stage_params.get(name)
+        return self.fitter.fit(
+            name, stage, target=target, weight=weight, rows=survivors, params=params
+        )
+
+    def spread(self, values):
+        """Values of the training rows at the places of the rows given; nan elsewhere."""
+        if self.idx.size == self.n_given:
+            return values
+        full = np.full((self.n_given, *values.shape[1:]), np.nan)
+        full[self.idx] = values
+        return full
+
+
+def choose_training_rows(
+    X,
+    y,
+    sample_weight,
+    *,
+    classes,
+    positive,
+    cv,
+    split_params,
+    stage_params,
+    validation_fraction,
+    rng,
+    **fitter_params,
+):
+    """Drop rows of weight 0, hold rows out, split the rest.
+
+    Parameters
+    ----------
+    X : array, sparse matrix or dataframe of n_samples rows
+        All rows.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Weights.
+    classes : ndarray of shape (n_classes,)
+        Labels of the rows with a weight, sorted.
+    positive : int or None
+        Code of the positive class, of which some split must score a row.
+    cv : int, splitter or iterable
+        As in `make_splits`.
+    split_params : dict
+        Parameters of the splitter; ``groups`` among them are held out as a whole.
+    stage_params : dict of str to dict
+        Further parameters of each stage's fit.
+    validation_fraction : float or None
+        Share of the rows to hold out.
+    rng : numpy.random.RandomState
+        Source of the seeds of the choice and of the fits.
+    **fitter_params : dict
+        n_jobs, memory and verbose of the `CrossFitter`.
+
+    Returns
+    -------
+    rows : TrainingRows
+
+    Raises
+    ------
+    ValueError
+        When a training part holds one class only, or nothing can be held out.
+    """
+    seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
+    used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
+    held_out = None
+    if validation_fraction is not None:
+        idx = np.flatnonzero(used)
+        groups = take_rows(split_params.get("groups"), idx)
+        held = idx[choose_held_out(cv, y[idx], validation_fraction, groups=groups, seed=split_seed)]
+        held_out = tuple(take_rows(part, held) for part in (X, y, sample_weight))
+        used[held] = False
+    splits = make_splits(cv, X, y, used=used, params=split_params)
+    train, n_given = np.flatnonzero(used), len(y)
+    if train.size < n_given:
+        stage_params = {
+            name: _check_method_params(X, params, indices=train)
+            for name, params in stage_params.items()
+        }
+        X, y, sample_weight = (take_rows(part, train) for part in (X, y, sample_weight))
+    codes = np.searchsorted(classes, y)
+    check_splits(splits, codes, classes, positive)
+    fitter = CrossFitter(
+        X=X,
+        codes=codes,
+        classes=classes,
+        sample_weight=sample_weight,
+        splits=splits,
+        seed=seed,
+        **fitter_params,
+    )
+    return TrainingRows(fitter, stage_params, held_out, train, n_given)
+
+
+def make_splits(cv, X, y, *, used=None, params=None):
+    """Splits of the rows in use, as a list of (train, test) indices into these rows.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable
+        As in scikit-learn. Splits that are given as indices, and `PredefinedSplit`, speak of the
+        rows of X as they are; any other splitter sees only the rows in use.
+    X : array, sparse matrix or dataframe of n_samples rows
+        All rows.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    used : mask of shape (n_samples,), default=None
+        Rows in use; None: all.
+    params : dict, default=None
+        Parameters of the splitter's `split`, such as ``{"groups": groups}``.
+    """
+    params = params or {}
+    if isinstance(cv, type):
+        raise TypeError(f"cv must be an integer, a splitter object or an iterable; got {cv!r}.")
+    by_position = isinstance(cv, PredefinedSplit) or not (
+        cv is None or isinstance(cv, Integral) or hasattr(cv, "split")
+    )
+    if used is None or used.all():
+        used, idx = np.ones(len(y), dtype=bool), None
+    else:
+        idx = np.flatnonzero(used)
+    if by_position or idx is None:
+        if hasattr(cv, "split") or not isinstance(cv, Iterable):
+            cv = check_cv(cv, y, classifier=True).split(X, y, **params)
+        splits = list(cv)
+        return _restrict(_checked_indices(splits, len(y)), used)
+    params = _check_method_params(X, params, indices=idx)
+    X, y = take_rows(X, idx), y[idx]
+    return list(check_cv(cv, y, classifier=True).split(X, y, **params))
+
+
+def _restrict(splits, used):
+    """The same splits as indices into the rows in use only; folds without test rows fall away."""
+    place = np.cumsum(used) - 1
+    restricted = [(place[train[used[train]]], place[test[used[test]]]) for train, test in splits]
+    return [(train, test) for train, test in restricted if test.size]
+
+
+def check_splits(splits, codes, classes, positive):
+    """Raise unless every training part can train a classifier and some positive is scored.
+
+    `positive` is the code of the positive class, None for more than two classes.
+    """
+    if not splits:
+        raise ValueError("cv gives no split with rows to score.")
+    for i, (train, _) in enumerate(splits):
+        present = np.unique(codes[train])
+        if present.size < 2:
+            absent = [str(label) for label in np.delete(classes, present)]
+            raise ValueError(
+                f"The training part of split {i} of cv holds no row of class "
+                f"{' or '.join(absent)}: every stage must see two classes in every split. Use "
+                "fewer or stratified splits, or give more rows of that class."
+            )
+    if positive is not None:
+        scored = np.concatenate([test for _, test in splits])
+        if not (codes[scored] == positive).any():
+            raise ValueError(
+                f"cv scores no row of the positive class {classes[positive]}, so that neither "
+                "feedback nor thresholds can be learned."
+            )
+
+
+def choose_held_out(cv, y, fraction, *, groups=None, seed=0):
+    """Choose rows to hold out of everything but the thresholds.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable
+        A `TimeSeriesSplit` says that rows are in time order: the last ones are held out.
+    y : ndarray of shape (n_samples,)
+        Labels, by which the choice is stratified unless time or groups forbid it.
+    fraction : float
+        Share of rows, or of groups, in (0, 1).
+    groups : array-like of shape (n_samples,), default=None
+        Groups, held out as a whole.
+    seed : int, default=0
+        Seed of the choice.
+
+    Returns
+    -------
+    held : mask of shape (n_samples,)
+    """
+    idx = np.arange(y.size)
+    if isinstance(cv, TimeSeriesSplit):
+        return idx >= y.size - max(round(fraction * y.size), 1)
+    splitter = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
+    try:
+        splits = splitter(1, test_size=fraction, random_state=seed).split(idx, y, groups)
+        return np.isin(idx, next(splits)[1])
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction={fraction} cannot be held out of {y.size} rows: {error}"
+        ) from error
+
+
+def _checked_indices(splits, n_samples):
+    """Splits as integer indices; masks are converted, anything else raises."""
+    return [
+        tuple(
+            _checked_part(part, n_samples, f"The {name} part of split {i} of cv")
+            for name, part in zip(("training", "test"), _pair(split, i), strict=True)
+        )
+        for i, split in enumerate(splits)
+    ]
+
+
+def _pair(split, i):
+    """The training and the test part of a split."""
+    if not isinstance(split, (tuple, list)) or len(split) != 2:
+        raise ValueError(f"Split {i} of cv must be a pair (train, test) of indices; got {split!r}.")
+    return split
+
+
+def _checked_part(part, n_samples, where):
+    """One part of a split as integer indices."""
+    idx = np.asarray(part)
+    if idx.dtype == bool and idx.shape == (n_samples,):
+        return np.flatnonzero(idx)
+    if idx.size == 0:
+        return np.empty(0, dtype=np.intp)
+    if idx.ndim != 1 or idx.dtype.kind not in "iu" or idx.min() < 0 or idx.max() >= n_samples:
+        shown = f"{idx.min()} to {idx.max()}" if idx.dtype.kind in "iu" else f"{idx.dtype} {part!r}"
+        raise ValueError(
+            f"{where} must hold indices from 0 to {n_samples - 1}, or a mask of {n_samples} rows; "
+            f"got {shown}."
+        )
+    return idx
