@@ -250,7 +250,7 @@ def test_a_report_without_weighted_positives_has_no_recall():
 
 
 def test_a_callable_that_leaves_one_class_is_named():
-    with pytest.raises(ValueError, match="The weights of feedback=.* are 0 for a whole class"):
+    with pytest.raises(ValueError, match=r"The weights of feedback=.* are 0 for a whole class"):
         cascade(feedback=lambda positive, proba, cut: 1.0 - positive).fit(X, Y)
 
 
