@@ -144,7 +144,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             yield proba
 
     def tune_thresholds(self, X, y, *, thresholds, sample_weight=None, copy=False):
-        """Set the thresholds anew on given rows, fitting no stage again.
+        """Set the thresholds anew on given rows, fitting nothing again.
+
+        Stages and calibration stay as they are.
 
         Parameters
         ----------

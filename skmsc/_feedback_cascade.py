@@ -84,7 +84,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         be counted for every stage; otherwise costs are unknown.
     calibration : {"sigmoid", "isotonic", None}, default="sigmoid"
         How each stage's scores become the probabilities of `predict_proba`, so that rows answered
-        by different stages are comparable. Fitted out-of-fold. Thresholds act on raw scores.
+        by different stages are comparable. Fitted out-of-fold, on the rows that reach the stage.
+        Thresholds act on raw scores.
     cv : int, splitter or iterable, default=5
         Splits for the out-of-fold scores. Each stage is fitted once for every split and once on
         all rows. Rows that are scored twice are averaged; rows that are never scored train every
@@ -300,31 +301,28 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             # Caught is what the last stage catches when it is fitted on all rows.
             self._catcher = fits[last].scorer
             self.stage_costs_ = count_costs(fits) if costs is None else costs
-            scores = self._out_of_fold_scores(fits, rows)
+            seen = self._out_of_fold_scores(fits, rows)
 
             # Survivors: the last stage again, on the rows that it will meet at work.
-            calibrates = np.repeat(scored[:, None], len(pairs), axis=1)
-            survivors = self._find_survivors(scores, rows)
+            survivors = self._find_survivors(seen, rows)
             if survivors is not None:
                 fits[last] = rows.fit_stage(
                     *pairs[last], labels, rows.fitter.sample_weight, survivors
                 )
-                calibrates[:, last] = survivors
-                scores = replace(self._out_of_fold_scores(fits, rows), caught=scores.caught)
+                seen = replace(self._out_of_fold_scores(fits, rows), caught=seen.caught)
 
             self._stage_names = [name for name, _ in pairs]
             self._scorers = [fit.scorer for fit in fits]
             self.stages_ = [scorer.estimator for scorer in self._scorers]
             self._first_checks_all = checks_all_columns(self.stages_[0])
-            self._calibrations = [
-                fit_calibration(self.calibration, fit.proba[use], codes[use], rows.weight[use])
-                for fit, use in zip(fits, calibrates.T, strict=True)
-            ]
+            unseen = None
             if rows.held_out is not None:
                 X, y, weight = rows.held_out
-                scores = self._scores_of(X, np.searchsorted(self.classes_, y), weight)
-            self._set_thresholds(fit_thresholds(self.thresholds, scores))
-            self._warn_of_loose_thresholds(scores)
+                unseen = self._scores_of(X, np.searchsorted(self.classes_, y), weight)
+            thresholds = fit_thresholds(self.thresholds, unseen or seen)
+            self._calibrations = _fit_calibrations(self.calibration, seen, thresholds)
+            self._set_thresholds(thresholds)
+            self._warn_of_loose_thresholds(unseen or seen)
             if self.store_oof:
                 stage_proba = np.stack([fit.proba for fit in fits], axis=1)
                 self.oof_stage_proba_ = rows.spread(stage_proba)
@@ -581,3 +579,22 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             return _VisualBlock("single", None, names="default stages", name_details="")
         names, stages = zip(*pairs, strict=True)
         return _VisualBlock("serial", list(stages), names=list(names), dash_wrapped=True)
+
+
+def _fit_calibrations(method, seen, thresholds):
+    """One map for each stage, fitted on the out-of-fold scores of the rows that reach it.
+
+    Among these a score means more than among all rows: a forest's 0 is less certain for a row that
+    the screen found suspicious.
+    """
+    stage, calibrations = eager_stage(seen.stage_proba, thresholds), []
+    for k in range(seen.n_stages):
+        rows = stage >= k
+        if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
+            rows = np.ones(stage.size, dtype=bool)
+        calibrations.append(
+            fit_calibration(
+                method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
+            )
+        )
+    return calibrations

@@ -129,7 +129,7 @@ def _held_back(score, limit):
     if limit == np.inf:
         return score
     if score.size and -limit <= score.min() and score.max() <= limit:
-        return score * (1 + 1e-6)
+        return score + 1e-6 * score  # the same, to the last bit
     return np.clip(score, -limit, limit) + 1e-6 * np.clip(score, -1e3, 1e3)
 
 
@@ -138,10 +138,9 @@ def _fit_sigmoid(score, target, weight, bounded):
     n_pos, n_neg = weight[target].sum(), weight[~target].sum()
     limit = np.inf
     if bounded:
-        # Infinite log-odds (a forest's 0) count as no more extreme than what this many rows could
-        # tell, or than the most extreme finite score.
-        finite = np.abs(score[np.isfinite(score)])
-        limit = max(np.log(2.0 * (n_pos + n_neg)), finite.max(initial=1.0))
+        # Log-odds count as no more extreme than what this many rows could tell: else a few rows
+        # that a booster is sure of and wrong about, or a forest's 0, would flatten the slope.
+        limit = np.log(2.0 * (n_pos + n_neg))
     score = _held_back(score, limit)
     smooth = np.where(target, (n_pos + 1.0) / (n_pos + 2.0), 1.0 / (n_neg + 2.0))
     mean, spread = np.average(score, weights=weight), np.ptp(score)
