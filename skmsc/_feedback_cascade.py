@@ -272,7 +272,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         with no_half_fit(self):
             pairs, costs = self._check_parameters()
             rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
-            codes, scored, last = rows.fitter.codes, rows.fitter.scored, len(pairs) - 1
+            codes, last = rows.fitter.codes, len(pairs) - 1
             labels = self.classes_[codes]
             fits, feedback_weights = [None] * len(pairs), np.ones((codes.size, len(pairs)))
 

@@ -61,9 +61,20 @@ def platt_by_scipy(z, y, weight):
 @pytest.mark.parametrize("seed", range(5))
 def test_sigmoid_is_the_maximum_of_the_likelihood(seed, ties):
     score, y, weight = draw(seed, ties=ties)
-    z = logit(score)
+    limit = np.log(2 * weight.sum())  # what so many rows can tell
+    z = np.clip(logit(score), -limit, limit)
     expected = platt_by_scipy((z - z.mean()) / z.std(), y, weight)
-    np.testing.assert_allclose(calibrated("sigmoid", score, y, weight), expected, atol=1e-6)
+    np.testing.assert_allclose(calibrated("sigmoid", score, y, weight), expected, atol=1e-5)
+
+
+def test_a_few_rows_that_a_booster_is_sure_of_and_wrong_about_do_not_flatten_the_slope():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=2000) * 2 - 3
+    y = (rng.random(2000) < expit(z)).astype(int)
+    z[:3], y[:3] = -40, 1
+    order = np.argsort(z)
+    got = calibrated("sigmoid", expit(z), y)
+    assert got[order[-20:]].mean() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -339,16 +339,20 @@ def test_stages_without_probabilities_get_a_map_fitted_out_of_fold():
 
 def test_calibrated_answers_rank_better_than_raw_ones():
     screen = LogisticRegression(class_weight="balanced")
-    forest = RandomForestClassifier(50, random_state=0)
-    train, test = np.arange(900) < 600, np.arange(900) >= 600
-
-    def score(calibration):
-        model = cascade([("screen", screen), ("final", forest)], calibration=calibration).fit(
-            X[train], Y[train]
+    forest = RandomForestClassifier(25, min_samples_leaf=3, random_state=0)
+    gains = []
+    for seed in range(4):
+        rare, labels = make_classification(
+            3000, n_features=8, n_informative=5, weights=[0.97], flip_y=0.01, random_state=seed
         )
-        return average_precision_score(Y[test], model.predict_proba(X[test])[:, 1])
-
-    assert score("sigmoid") > score(None) + 0.02
+        ap = {}
+        for calibration in ("sigmoid", None):
+            model = cascade([("screen", screen), ("final", forest)], calibration=calibration)
+            model.set_params(thresholds=PassBudget(0.1)).fit(rare[:2000], labels[:2000])
+            proba = model.predict_proba(rare[2000:])[:, 1]
+            ap[calibration] = average_precision_score(labels[2000:], proba)
+        gains.append(ap["sigmoid"] - ap[None])
+    assert min(gains) > 0 and np.mean(gains) > 0.05
 
 
 @pytest.mark.parametrize("pos_label, positive", [(None, 1), ("yes", 1), ("no", 0)])
