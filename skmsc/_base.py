@@ -46,12 +46,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
     ``_stage_names``, ``_calibrations`` (one per stage), ``_negative`` (code of the class that early
     stages may answer, or None), ``_accepts`` (sparse, allow_nan) and ``_first_checks_all`` (whether
-    stage 0 refuses what is not finite in any column), and implements `_steps`.
+    stage 0 refuses what is not finite in any column); the subclass has a method ``_steps()`` that
+    gives the steps for `skmsc.routing.route`, one for each stage.
     """
-
-    def _steps(self):
-        """Steps for `skmsc.routing.route`, one for each stage."""
-        raise NotImplementedError
 
     def _caught(self, X, positive, last_proba):
         """Mask of the positives that the last stage catches; None without a positive class."""

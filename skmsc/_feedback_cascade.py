@@ -529,6 +529,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         return caught
 
     def _steps(self):
+        """Steps for `skmsc.routing.route`: each runs its stage on the waiting rows of X."""
         return [scorer.step for scorer in self._scorers]
 
     def _warn_of_loose_thresholds(self, scores):
