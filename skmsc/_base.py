@@ -36,8 +36,8 @@ from skmsc.thresholds import (
 _FLOATS = (np.float64, np.float32)
 
 # What a fit leaves beside the attributes that end in an underscore.
-_FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_negative", "_other_top")
-_FITTED += ("_positive", "_scorers", "_stage_names")
+_FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_gives_own_arrays")
+_FITTED += ("_negative", "_other_top", "_positive", "_scorers", "_stage_names")
 
 
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
@@ -45,8 +45,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
     ``_stage_names``, ``_calibrations`` (one per stage), ``_negative`` (code of the class that early
-    stages may answer, or None), ``_accepts`` (sparse, allow_nan) and ``_first_checks_all`` (whether
-    stage 0 refuses what is not finite in any column); the subclass has a method ``_steps()`` that
+    stages may answer, or None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
+    stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
+    whether nobody else holds the scores that it gives); the subclass has a method ``_steps()`` that
     gives the steps for `skmsc.routing.route`, one for each stage.
     """
 
@@ -293,10 +294,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         self._other_top = _other_top(thresholds, self._calibrations) if two else None
         self.thresholds_ = thresholds
 
-    def _calibrated(self, k, scores):
+    def _calibrated(self, k, scores, overwrite=False):
         """Probabilities of shape (n_samples, n_classes) from the raw scores of stage k."""
         calibration = self._calibrations[k]
-        return scores if calibration is None else calibration(scores)
+        return scores.copy() if calibration is None else calibration(scores, overwrite)
 
     def _answer(self, k, scores):
         """What stage k answers to rows of such scores, if it answers them.
@@ -304,12 +305,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         Calibrated probabilities; those of the other classes are lowered, if need be, until the
         class that the stage answers is the likeliest.
         """
-        proba = self._calibrated(k, scores)
-        if k == len(self._calibrations) - 1:
-            return proba
-        if self._other_top is not None and (self._other_top[k] < 0.5).all():
-            return proba
-        return self._keep_answer(k, scores, proba)
+        keeps = self._other_top is not None and (self._other_top[k] < 0.5).all()
+        if keeps or k == len(self._calibrations) - 1:
+            # New memory is half of the time that large arrays take here.
+            return self._calibrated(k, scores, overwrite=self._gives_own_arrays[k])
+        return self._keep_answer(k, scores, self._calibrated(k, scores))
 
     def _keep_answer(self, k, raw, proba):
         """Probabilities in which the class that stage k answered is the likeliest."""

@@ -28,6 +28,7 @@ from skmsc.stages import (
     check_stages,
     checks_all_columns,
     count_costs,
+    gives_own_arrays,
     stage_input_tags,
 )
 from skmsc.thresholds import (
@@ -315,6 +316,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             self._scorers = [fit.scorer for fit in fits]
             self.stages_ = [scorer.estimator for scorer in self._scorers]
             self._first_checks_all = checks_all_columns(self.stages_[0])
+            self._gives_own_arrays = [gives_own_arrays(stage) for stage in self.stages_]
             unseen = None
             if rows.held_out is not None:
                 X, y, weight = rows.held_out

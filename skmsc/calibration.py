@@ -24,7 +24,9 @@ class _Sigmoid:
     limit: float
 
     def __call__(self, score):
-        odds = _held_back(score, self.limit) * -self.slope
+        """Overwrites the score: large arrays spend most of their time in new memory."""
+        odds = _held_back(score, self.limit)
+        odds *= -self.slope
         odds -= self.intercept
         with np.errstate(over="ignore"):  # a probability below 1e-308 is 0
             np.exp(odds, out=odds)
@@ -54,14 +56,16 @@ class Calibration:
     maps: tuple
     from_decisions: bool
 
-    def __call__(self, scores):
-        score = _per_class_score(scores, self.from_decisions)
+    def __call__(self, scores, overwrite=False):
+        """Probabilities, written over the scores of two classes if that is allowed."""
         if len(self.maps) == 1:
-            proba = np.empty((len(score), 2))
-            proba[:, 1] = self.maps[0](score[:, 0])
+            proba = scores if overwrite else np.empty((len(scores), 2))
+            proba[:, 1] = self.maps[0](_score(scores, 1, self.from_decisions))
             np.subtract(1.0, proba[:, 1], out=proba[:, 0])
             return proba
-        proba = np.column_stack([f(score[:, c]) for c, f in enumerate(self.maps)])
+        proba = np.column_stack(
+            [f(_score(scores, c, self.from_decisions)) for c, f in enumerate(self.maps)]
+        )
         total = proba.sum(axis=1, keepdims=True)
         proba[total[:, 0] == 0] = 1.0
         return proba / np.where(total == 0, len(self.maps), total)
@@ -105,32 +109,30 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
         return None
     fit_one = _fit_sigmoid if method == "sigmoid" else _fit_steps
     sample_weight = sample_weight * max(1.0, len(sample_weight) / sample_weight.sum())
-    score = _per_class_score(scores, from_decisions)
-    labels = [1] if score.shape[1] == 1 else range(score.shape[1])
+    codes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     maps = tuple(
-        fit_one(score[:, c], y == label, sample_weight, not from_decisions)
-        for c, label in enumerate(labels)
+        fit_one(_score(scores, c, from_decisions), y == c, sample_weight, not from_decisions)
+        for c in codes
     )
     return Calibration(maps, from_decisions)
 
 
-def _per_class_score(scores, from_decisions):
-    """Real-valued scores, one column per map: one for two classes, else n_classes."""
-    if scores.shape[1] == 2:
-        if from_decisions:
-            return scores[:, 1:]
-        with np.errstate(divide="ignore"):  # log-odds of 0 and 1 are infinite, as wanted
-            return np.log(scores[:, 1:] / scores[:, :1])
-    return scores if from_decisions else logit(scores)
+def _score(scores, c, from_decisions):
+    """New array with the real-valued score of class c: its log-odds, or its decision value."""
+    if from_decisions:
+        return scores[:, c].copy()
+    rest = scores[:, 1 - c] if scores.shape[1] == 2 else 1.0 - scores[:, c]
+    with np.errstate(divide="ignore"):  # log-odds of 0 and 1 are infinite, as wanted
+        odds = scores[:, c] / rest
+        return np.log(odds, out=odds)
 
 
 def _held_back(score, limit):
     """Scores that hardly grow beyond the limit, finite and in their order."""
-    if limit == np.inf:
+    if limit == np.inf or (score.size and -limit <= score.min() and score.max() <= limit):
         return score
-    if score.size and -limit <= score.min() and score.max() <= limit:
-        return score + 1e-6 * score  # the same, to the last bit
-    return np.clip(score, -limit, limit) + 1e-6 * np.clip(score, -1e3, 1e3)
+    inner = np.clip(score, -limit, limit)
+    return inner + 1e-6 * (np.clip(score, -1e3, 1e3) - inner)
 
 
 def _fit_sigmoid(score, target, weight, bounded):

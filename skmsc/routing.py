@@ -67,7 +67,8 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None):
         Cost of running each stage on one row.
     answer : callable, default=None
         ``answer(k, scores) -> proba`` turns the scores of stage k into what it answers, row by
-        row, both of shape (n_waiting, n_classes). None: the scores themselves.
+        row, both of shape (n_waiting, n_classes). It may overwrite the scores. None: the scores
+        themselves.
 
     Returns
     -------
@@ -94,16 +95,16 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None):
     carry = X
     for k, step in enumerate(steps):
         scores, carry = step(carry)
+        is_last = k == len(steps) - 1
+        passed = None if is_last else np.flatnonzero(~reaches(scores, thresholds[k]))
         answers = scores if answer is None else answer(k, scores)
         if waiting is None:
-            proba = np.array(answers, dtype=np.float64, copy=answers is scores)
+            own = np.array if answer is None else np.asarray  # the scores are the step's
+            proba = own(answers, dtype=np.float64)
         else:
             proba[waiting] = answers
             stage[waiting] = k
-        if k == len(steps) - 1:
-            break
-        passed = np.flatnonzero(~reaches(scores, thresholds[k]))
-        if passed.size == 0:
+        if is_last or passed.size == 0:
             break
         if passed.size < len(scores):
             waiting = passed if waiting is None else waiting[passed]

@@ -206,6 +206,16 @@ def checks_all_columns(stage):
     return kind.__module__.startswith("sklearn.") and kind.__name__ in _LINEAR
 
 
+def gives_own_arrays(stage):
+    """Whether the array that a fitted stage's `predict_proba` gives is sure to be a new one.
+
+    A stage of unknown origin may keep what it gave, so only scikit-learn's are trusted.
+    """
+    last = final_step(stage)
+    trusted = (*_LINEAR, "RandomForestClassifier", "ExtraTreesClassifier", "MLPClassifier")
+    return type(last).__module__.startswith("sklearn.") and type(last).__name__ in trusted
+
+
 def takes_weight(stage):
     """Whether the classifier at the end of the stage takes `sample_weight` in fit."""
     last = final_step(stage)
