@@ -186,7 +186,8 @@ def _fit_steps(score, target, weight, bounded):
 
     limit = 1 + 2 * np.abs(score[np.isfinite(score)]).max(initial=1.0)
     score = np.clip(score, -limit, limit)  # interpolation needs finite knots
-    regression = IsotonicRegression(y_min=0.0, y_max=1.0)
+    # "clip": scores that differ in the last bit only are merged, and the highest may fall out.
+    regression = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     proba, step = np.unique(
         regression.fit_transform(score, target.astype(np.float64), sample_weight=weight),
         return_inverse=True,

@@ -108,6 +108,11 @@ def test_isotonic_passes_through_the_centres_of_scikit_learns_steps(seed, ties):
         assert got[0] == pytest.approx(value, abs=1e-10)
 
 
+def test_isotonic_keeps_scores_that_differ_in_the_last_bit():
+    score = np.array([0.2, 0.5, np.nextafter(0.5, 1), 0.2])
+    assert np.isfinite(calibrated("isotonic", score, [0, 1, 1, 0])).all()
+
+
 def test_isotonic_by_hand():
     # The labels 1, 0 in the middle are out of order and share their mean, at .5, the middle of
     # their scores; between the centres of steps the map is linear in the log-odds.
