@@ -119,7 +119,7 @@ class CrossFitter:
                 + [
                     delayed(score_one)(
                         *data,
-                        train if rows is None else np.intersect1d(train, keep),
+                        train if rows is None else train[rows[train]],
                         test,
                         seed,
                         name,
