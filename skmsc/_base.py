@@ -346,16 +346,17 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         if is_dataframe(X):
             check_not_empty(X)
         else:
-            sparse, allow_nan = self._accepts
-            X = check_array(
-                X,
-                accept_sparse="csr" if sparse else False,
-                ensure_all_finite="allow-nan" if allow_nan else True,
-                estimator=self,
-                input_name="X",
-            )
+            X = check_array(X, **self._array_checks(), estimator=self, input_name="X")
         _check_n_features(self, X, reset=False)
         return X
+
+    def _array_checks(self):
+        """What scikit-learn's check of an array must let through."""
+        sparse, allow_nan = self._accepts
+        return {
+            "accept_sparse": "csr" if sparse else False,
+            "ensure_all_finite": "allow-nan" if allow_nan else True,
+        }
 
     def _needs_no_check(self, X):
         """Whether X is an array that the checks would give back as it is."""
@@ -377,23 +378,13 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             y = column_or_1d(y, warn=True)
             check_consistent_length(X, y)
         else:
-            sparse, allow_nan = self._accepts
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse="csr" if sparse else False,
-                ensure_all_finite="allow-nan" if allow_nan else True,
-            )
+            X, y = validate_data(self, X, y, **self._array_checks())
         check_classification_targets(y)
         return X, y
 
     def _check_labels(self, X, y, sample_weight):
         """Class codes (None without y) and weights of rows that are not trained on."""
-        rows = np.broadcast_to(0.0, _num_samples(X))  # only their number matters to the check
-        weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("sample_weight is zero for every row; give some row a weight.")
+        weight = check_weight(sample_weight, _num_samples(X))
         if y is None:
             return None, weight
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
@@ -429,6 +420,15 @@ def _below_half(proba, top):
     """Probabilities in [0, top] as ones below 1/2, in their order; up to 1/4 they stay."""
     squeezed = 0.25 + (proba - 0.25) * (0.25 - 1e-9) / np.maximum(top - 0.25, 0.25)
     return np.where((top >= 0.5) & (proba > 0.25), squeezed, proba)
+
+
+def check_weight(sample_weight, n_samples):
+    """Weights as an array of shape (n_samples,), ones for None; not all of them may be 0."""
+    rows = np.broadcast_to(0.0, n_samples)  # only their number matters to the check
+    weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero for every row; give some row a weight.")
+    return weight
 
 
 def check_not_empty(X):

@@ -10,11 +10,10 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import MultiStageClassifier, no_half_fit
+from skmsc._base import MultiStageClassifier, check_weight, no_half_fit
 from skmsc._checks import is_number
 from skmsc._sklearn import (
     _BaseComposition,
-    _check_sample_weight,
     _raise_for_params,
     _routing_enabled,
     _VisualBlock,
@@ -317,14 +316,14 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             self.stages_ = [scorer.estimator for scorer in self._scorers]
             self._first_checks_all = checks_all_columns(self.stages_[0])
             self._gives_own_arrays = [gives_own_arrays(stage) for stage in self.stages_]
-            unseen = None
+            scores = seen
             if rows.held_out is not None:
                 X, y, weight = rows.held_out
-                unseen = self._scores_of(X, np.searchsorted(self.classes_, y), weight)
-            thresholds = fit_thresholds(self.thresholds, unseen or seen)
+                scores = self._scores_of(X, np.searchsorted(self.classes_, y), weight)
+            thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = _fit_calibrations(self.calibration, seen, thresholds)
             self._set_thresholds(thresholds)
-            self._warn_of_loose_thresholds(unseen or seen)
+            self._warn_of_loose_thresholds(scores)
             if self.store_oof:
                 stage_proba = np.stack([fit.proba for fit in fits], axis=1)
                 self.oof_stage_proba_ = rows.spread(stage_proba)
@@ -367,9 +366,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._accepts = stage_input_tags(stages)
         X, y = self._check_X_y(X, y)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-            if not sample_weight.any():
-                raise ValueError("sample_weight is zero for every row; give some row a weight.")
+            sample_weight = check_weight(sample_weight, len(y))
         used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
         self._check_classes(y[used], None if sample_weight is None else sample_weight[used])
         for name, stage in pairs:
@@ -483,10 +480,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         thresholds = PassBudget(self.survivor_rate).find_thresholds(scores)
         survivors = rows.fitter.scored.copy()
         survivors[survivors] = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
-        codes = rows.fitter.codes
-        if all(
-            np.unique(codes[train[survivors[train]]]).size > 1 for train, _ in rows.fitter.splits
-        ):
+        if rows.fitter.can_train(rows.fitter.codes, survivors):
             return survivors
         warnings.warn(
             f"survivor_rate={self.survivor_rate} leaves, in some training part of cv, rows of one "

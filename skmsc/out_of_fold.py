@@ -83,6 +83,11 @@ class CrossFitter:
             scored[test] = True
         return scored
 
+    def can_train(self, codes, rows):
+        """Whether every training part holds two classes among the given rows, a mask."""
+        parts = (codes[train[rows[train]]] for train, _ in self.splits)
+        return all(np.unique(part).size > 1 for part in parts)
+
     def fit(self, name, stage, *, target, weight=None, rows=None, params=None):
         """Fit a stage on all rows and score each row out-of-fold.
 

@@ -459,33 +459,26 @@ _COUNTS = {
 }
 
 
-def _count_of(part):
-    """Function that counts the multiply-adds of a part of a stage once it is fitted, or None."""
-    if isinstance(part, FrozenEstimator):
-        count = _count_of(part.estimator)
-        return None if count is None else lambda frozen: count(frozen.estimator)
-    if isinstance(part, Pipeline):
-        counts = [_count_of(step) for _, step in part.steps]
-        if None in counts:
-            return None
-        return lambda pipeline: _sum_or_none(
-            count(step) for count, (_, step) in zip(counts, pipeline.steps, strict=True)
-        )
-    if part is None or (isinstance(part, str) and part == "passthrough"):
-        return lambda _: 0
-    if hasattr(part, "count_multiply_adds"):
+def _leaves(stage):
+    """Parts of a stage that do work: the steps of pipelines, what is frozen, else the stage."""
+    if isinstance(stage, Pipeline):
+        for _, step in stage.steps:
+            yield from _leaves(step)
+    elif isinstance(stage, FrozenEstimator):
+        yield from _leaves(stage.estimator)
+    elif stage is not None and not isinstance(stage, str):
+        yield stage
+
+
+def _counter(leaf):
+    """Function from a leaf, once it is fitted, to its multiply-adds or None; None: no function."""
+    if hasattr(leaf, "count_multiply_adds"):
         return lambda net: net.count_multiply_adds()
-    if is_skorch_net(part):
+    if is_skorch_net(leaf):
         return lambda net: None
-    if not type(part).__module__.startswith("sklearn."):
+    if not type(leaf).__module__.startswith("sklearn."):
         return None
-    return _COUNTS.get(type(part).__name__)
-
-
-def _sum_or_none(counts):
-    """Sum, or None when one of the counts is None."""
-    counts = list(counts)
-    return None if None in counts else sum(counts)
+    return _COUNTS.get(type(leaf).__name__)
 
 
 def count_multiply_adds(estimator):
@@ -494,9 +487,14 @@ def count_multiply_adds(estimator):
     Counted are scalers, linear projections, linear classifiers, `MLPClassifier`, nets of linear
     layers, and pipelines of these. Trees and neighbours compare rather than multiply.
     """
-    count = _count_of(estimator)
-    total = None if count is None else count(estimator)
-    return None if total is None else int(total)
+    total = 0
+    for leaf in _leaves(estimator):
+        counter = _counter(leaf)
+        count = None if counter is None else counter(leaf)
+        if count is None:
+            return None
+        total += int(count)
+    return total
 
 
 def count_costs(fits):
@@ -508,7 +506,7 @@ def count_costs(fits):
 def check_countable(pairs, policy):
     """Raise when the cost of a stage, which the policy needs, will not be known after its fit."""
     for name, stage in pairs:
-        if _count_of(clone_stage(stage)) is None:
+        if any(_counter(leaf) is None for leaf in _leaves(clone_stage(stage))):
             raise ValueError(
                 f"{policy!r} needs the cost of every stage, and the multiply-adds of stage "
                 f"{name!r} cannot be counted: set stage_costs (measure_costs(X) gives seconds per "

@@ -183,8 +183,7 @@ def feed_back(feedback, later_fits, rows, positive, catch_threshold, stage_costs
     wanted, weight = codes.copy(), np.ones(codes.size)
     passes, weight[scored] = feedback_for(feedback, signal)
     wanted[scored] = np.where(passes, positive, 1 - positive)
-    counts = weight > 0
-    if all(np.unique(wanted[train][counts[train]]).size > 1 for train, _ in rows.fitter.splits):
+    if rows.fitter.can_train(wanted, weight > 0):
         return wanted, weight
     if callable(feedback):
         raise ValueError(
