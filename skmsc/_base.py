@@ -307,7 +307,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """
         keeps = self._other_top is not None and (self._other_top[k] < 0.5).all()
         if keeps or k == len(self._calibrations) - 1:
-            # New memory is half of the time that large arrays take here.
+            # New memory costs large arrays more than the arithmetic does.
             return self._calibrated(k, scores, overwrite=self._gives_own_arrays[k])
         return self._keep_answer(k, scores, self._calibrated(k, scores))
 

@@ -70,8 +70,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         in [0, 1]. How many rows must pass to keep the caught positives depends on it strongly.
     survivor_rate : float, default=None
         Share of rows in (0, 1], the ones that the earlier stages score highest, on which the last
-        stage is fitted again, since it will meet no others at work. Helps gradient boosting, hurts
-        small networks; measure it. None: the last stage is fitted on all rows.
+        stage is fitted again, since it will meet no others at work. In our benchmark it helped
+        LightGBM and not a forest; measure it. None: the last stage is fitted on all rows.
     thresholds : float, array-like or policy, default=None
         When a row is passed on. A number t passes a row whose positive score is above t (for more
         than two classes: answers a row whose largest score reaches t); one number for each early

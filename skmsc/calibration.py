@@ -24,7 +24,7 @@ class _Sigmoid:
     limit: float
 
     def __call__(self, score):
-        """Overwrites the score: large arrays spend most of their time in new memory."""
+        """Overwrites the score, since new memory costs large arrays more than the arithmetic."""
         odds = _held_back(score, self.limit)
         odds *= -self.slope
         odds -= self.intercept
