@@ -1,6 +1,5 @@
 """What the multi-stage classifiers share: validation of rows, and everything after the fit."""
 
-import contextlib
 import time
 from copy import copy as shallow_copy
 from numbers import Integral
@@ -16,10 +15,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skmsc._checks import check_weight
 from skmsc._sklearn import (
     _check_feature_names,
     _check_n_features,
-    _check_sample_weight,
     _num_samples,
     is_dataframe,
 )
@@ -36,8 +35,9 @@ from skmsc.thresholds import (
 _FLOATS = (np.float64, np.float32)
 
 # What a fit leaves beside the attributes that end in an underscore.
-_FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_gives_own_arrays")
-_FITTED += ("_negative", "_other_top", "_positive", "_scorers", "_stage_names")
+# Fitted attributes whose names do not say so.
+FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_gives_own_arrays")
+FITTED += ("_negative", "_other_top", "_positive", "_scorers", "_stage_names")
 
 
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
@@ -422,35 +422,9 @@ def _below_half(proba, top):
     return np.where((top >= 0.5) & (proba > 0.25), squeezed, proba)
 
 
-def check_weight(sample_weight, n_samples):
-    """Weights as an array of shape (n_samples,), ones for None; not all of them may be 0."""
-    rows = np.broadcast_to(0.0, n_samples)  # only their number matters to the check
-    weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-    if not weight.any():
-        raise ValueError("sample_weight is zero for every row; give some row a weight.")
-    return weight
-
-
 def check_not_empty(X):
     """Raise scikit-learn's error for a dataframe without rows."""
     if _num_samples(X) == 0:
         raise ValueError(
             f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
         )
-
-
-@contextlib.contextmanager
-def no_half_fit(estimator):
-    """Forget an earlier fit, and take all that was fitted away when the block raises."""
-
-    def forget():
-        for name in list(vars(estimator)):
-            if name.endswith("_") or name in _FITTED:
-                delattr(estimator, name)
-
-    forget()
-    try:
-        yield
-    except BaseException:
-        forget()
-        raise

@@ -1,8 +1,11 @@
 """Small checks of arguments."""
 
+import contextlib
 from numbers import Real
 
 import numpy as np
+
+from skmsc._sklearn import _check_sample_weight
 
 
 def is_number(value):
@@ -19,3 +22,32 @@ def as_numbers(values, message):
     if array.dtype.kind not in "iuf" and array.size:
         raise TypeError(message)
     return array.astype(np.float64)
+
+
+def check_weight(sample_weight, n_samples):
+    """Weights as an array of shape (n_samples,), ones for None; not all of them may be 0."""
+    rows = np.broadcast_to(0.0, n_samples)  # only their number matters to the check
+    weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero for every row; give some row a weight.")
+    return weight
+
+
+@contextlib.contextmanager
+def no_half_fit(estimator, private=()):
+    """Forget an earlier fit, and take all that was fitted away when the block raises.
+
+    `private` names the fitted attributes that do not end in an underscore.
+    """
+
+    def forget():
+        for name in list(vars(estimator)):
+            if name.endswith("_") or name in private:
+                delattr(estimator, name)
+
+    forget()
+    try:
+        yield
+    except BaseException:
+        forget()
+        raise

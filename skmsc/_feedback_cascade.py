@@ -10,8 +10,8 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import MultiStageClassifier, check_weight, no_half_fit
-from skmsc._checks import is_number
+from skmsc._base import FITTED, MultiStageClassifier
+from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._sklearn import (
     _BaseComposition,
     _raise_for_params,
@@ -269,7 +269,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             When an argument is not valid, a class is missing from a training part of `cv`, or the
             policy of `thresholds` cannot be met.
         """
-        with no_half_fit(self):
+        with no_half_fit(self, FITTED):
             pairs, costs = self._check_parameters()
             rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
             codes, last = rows.fitter.codes, len(pairs) - 1

@@ -1,21 +1,14 @@
 """Which rows train the stages, in which splits, and which are kept for the thresholds alone."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 
 import numpy as np
-from sklearn.model_selection import (
-    GroupShuffleSplit,
-    PredefinedSplit,
-    StratifiedShuffleSplit,
-    TimeSeriesSplit,
-    check_cv,
-)
+from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, TimeSeriesSplit
 
 from skmsc._sklearn import _check_method_params, take_rows
 from skmsc.out_of_fold import CrossFitter
+from skmsc.splits import make_splits
 from skmsc.stages import takes_weight, warn_of_resampling
 
 __all__ = []  # for the package's own use
@@ -150,50 +143,6 @@ def choose_training_rows(
     return TrainingRows(fitter, stage_params, held_out, train, n_given)
 
 
-def make_splits(cv, X, y, *, used=None, params=None):
-    """Splits of the rows in use, as a list of (train, test) indices into these rows.
-
-    Parameters
-    ----------
-    cv : int, splitter or iterable
-        As in scikit-learn. Splits that are given as indices, and `PredefinedSplit`, speak of the
-        rows of X as they are; any other splitter sees only the rows in use.
-    X : array, sparse matrix or dataframe of n_samples rows
-        All rows.
-    y : ndarray of shape (n_samples,)
-        Labels.
-    used : mask of shape (n_samples,), default=None
-        Rows in use; None: all.
-    params : dict, default=None
-        Parameters of the splitter's `split`, such as ``{"groups": groups}``.
-    """
-    params = params or {}
-    if isinstance(cv, type):
-        raise TypeError(f"cv must be an integer, a splitter object or an iterable; got {cv!r}.")
-    by_position = isinstance(cv, PredefinedSplit) or not (
-        cv is None or isinstance(cv, Integral) or hasattr(cv, "split")
-    )
-    if used is None or used.all():
-        used, idx = np.ones(len(y), dtype=bool), None
-    else:
-        idx = np.flatnonzero(used)
-    if by_position or idx is None:
-        if hasattr(cv, "split") or not isinstance(cv, Iterable):
-            cv = check_cv(cv, y, classifier=True).split(X, y, **params)
-        splits = list(cv)
-        return _restrict(_checked_indices(splits, len(y)), used)
-    params = _check_method_params(X, params, indices=idx)
-    X, y = take_rows(X, idx), y[idx]
-    return list(check_cv(cv, y, classifier=True).split(X, y, **params))
-
-
-def _restrict(splits, used):
-    """The same splits as indices into the rows in use only; folds without test rows fall away."""
-    place = np.cumsum(used) - 1
-    restricted = [(place[train[used[train]]], place[test[used[test]]]) for train, test in splits]
-    return [(train, test) for train, test in restricted if test.size]
-
-
 def check_splits(splits, codes, classes, positive):
     """Raise unless every training part can train a classifier and some positive is scored.
 
@@ -250,37 +199,3 @@ def choose_held_out(cv, y, fraction, *, groups=None, seed=0):
         raise ValueError(
             f"validation_fraction={fraction} cannot be held out of {y.size} rows: {error}"
         ) from error
-
-
-def _checked_indices(splits, n_samples):
-    """Splits as integer indices; masks are converted, anything else raises."""
-    return [
-        tuple(
-            _checked_part(part, n_samples, f"The {name} part of split {i} of cv")
-            for name, part in zip(("training", "test"), _pair(split, i), strict=True)
-        )
-        for i, split in enumerate(splits)
-    ]
-
-
-def _pair(split, i):
-    """The training and the test part of a split."""
-    if not isinstance(split, (tuple, list)) or len(split) != 2:
-        raise ValueError(f"Split {i} of cv must be a pair (train, test) of indices; got {split!r}.")
-    return split
-
-
-def _checked_part(part, n_samples, where):
-    """One part of a split as integer indices."""
-    idx = np.asarray(part)
-    if idx.dtype == bool and idx.shape == (n_samples,):
-        return np.flatnonzero(idx)
-    if idx.size == 0:
-        return np.empty(0, dtype=np.intp)
-    if idx.ndim != 1 or idx.dtype.kind not in "iu" or idx.min() < 0 or idx.max() >= n_samples:
-        shown = f"{idx.min()} to {idx.max()}" if idx.dtype.kind in "iu" else f"{idx.dtype} {part!r}"
-        raise ValueError(
-            f"{where} must hold indices from 0 to {n_samples - 1}, or a mask of {n_samples} rows; "
-            f"got {shown}."
-        )
-    return idx

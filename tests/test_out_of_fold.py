@@ -13,7 +13,7 @@ from sklearn.model_selection import (
 from sklearn.svm import LinearSVC
 
 from skmsc.out_of_fold import CrossFitter
-from skmsc.training_rows import make_splits
+from skmsc.splits import make_splits
 
 X, Y = make_classification(120, n_features=5, n_informative=3, weights=[0.7], random_state=0)
 CLASSES = np.array([0, 1])

@@ -11,7 +11,8 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
 )
 
-from skmsc.training_rows import _restrict, check_splits, choose_training_rows, make_splits
+from skmsc.splits import _restrict, make_splits
+from skmsc.training_rows import check_splits, choose_training_rows
 
 X, Y = make_classification(120, n_features=5, n_informative=3, weights=[0.7], random_state=0)
 CLASSES = np.array([0, 1])

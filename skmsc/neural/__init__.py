@@ -1,5 +1,7 @@
 """Neural stages. Importing this package imports torch and skorch."""
 
+from skmsc.neural._batches import TensorBatches
 from skmsc.neural._net_stage import NetStage
+from skmsc.neural._tabular_net import TabularNet
 
-__all__ = ["NetStage"]
+__all__ = ["NetStage", "TabularNet", "TensorBatches"]

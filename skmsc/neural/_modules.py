@@ -1,0 +1,185 @@
+"""Modules of tabular nets: standardised input, a trunk, a head.
+
+Shapes: b rows in a batch, n features, d outputs of the trunk, k members of an ensemble trunk, C
+classes.
+"""
+
+import torch
+from torch import nn
+
+# Beyond so many standard deviations, values grow like their logarithm.
+_LINEAR_RANGE = 10.0
+
+
+class Standardise(nn.Module):
+    """Columns with mean 0 and variance 1; optionally missing values become 0 and are indicated.
+
+    Computed in float64, so that a timestamp keeps its seconds. Values far out are drawn in
+    smoothly and without a bound: their order is kept, and no value overflows.
+
+    Parameters
+    ----------
+    scaling : Scaling
+        What the training rows are like.
+    dtype : torch.dtype
+        Of the output.
+    impute : bool
+        Whether nan is a missing value: it becomes the mean, and each column that had missing
+        values in training gets an indicator column.
+
+    Shape: (b, n) of any dtype -> (b, n + number of indicators).
+    """
+
+    def __init__(self, scaling, dtype=torch.float32, impute=False):
+        super().__init__()
+        self.dtype, self.impute = dtype, impute
+        self.register_buffer("centre", torch.from_numpy(scaling.centre))
+        self.register_buffer("rate", torch.from_numpy(1.0 / scaling.scale))
+        self.register_buffer("indicated", torch.from_numpy(scaling.missing.nonzero()[0]))
+        self.n_outputs = scaling.centre.size + (self.indicated.numel() if impute else 0)
+
+    def forward(self, x):
+        """Standardise a batch."""
+        z = (x.to(torch.float64) - self.centre) * self.rate
+        if self.impute:
+            missing = torch.isnan(z)
+            z = z.masked_fill(missing, 0.0)
+        far = (z.abs() / _LINEAR_RANGE).clamp(min=1.0, max=1e300).log()
+        z = z.clamp(-_LINEAR_RANGE, _LINEAR_RANGE) + far * z.sign() * _LINEAR_RANGE
+        z = z.to(self.dtype)
+        if self.impute and self.indicated.numel():
+            z = torch.cat([z, missing[:, self.indicated].to(self.dtype)], dim=1)
+        return z
+
+
+class MLPTrunk(nn.Module):
+    """Layers of linear map, ReLU and dropout. Shape: (b, n) -> (b, width)."""
+
+    def __init__(self, n_inputs, width, depth, dropout):
+        super().__init__()
+        sizes = [n_inputs] + [width] * depth
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(size, width), nn.ReLU(), nn.Dropout(dropout))
+            for size in sizes[:-1]
+        )
+
+    def forward(self, x):
+        """Run the layers."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class ResNetTrunk(nn.Module):
+    """Residual blocks for tabular data (arXiv 2106.11959). Shape: (b, n) -> (b, width).
+
+    Layer instead of batch normalisation: an answer does not depend on the other rows.
+    """
+
+    def __init__(self, n_inputs, width, depth, dropout):
+        super().__init__()
+        self.first = nn.Linear(n_inputs, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Linear(width, 2 * width),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(2 * width, width),
+            )
+            for _ in range(depth)
+        )
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.ReLU())
+
+    def forward(self, x):
+        """Run the blocks."""
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.last(x)
+
+
+def tabm_trunk(n_inputs, width, depth, dropout, **params):
+    """Backbone of TabM (arXiv 2410.24210) from its authors' package. Shape: (b, n) -> (b, k, d)."""
+    try:
+        from tabm import TabM
+    except ImportError:
+        raise ImportError(
+            "trunk='tabm' needs the package tabm: install skmsc with its extra, skmsc[tabm]."
+        ) from None
+    sizes = {"n_blocks": depth, "d_block": width, "dropout": dropout}
+    return TabM.make(n_num_features=n_inputs, d_out=None, **(sizes | params))
+
+
+TRUNKS = {"mlp": MLPTrunk, "resnet": ResNetTrunk, "tabm": tabm_trunk}
+
+
+class MemberHeads(nn.Module):
+    """A linear head for each member of an ensemble. Shape: (b, k, d) -> (b, k, C)."""
+
+    def __init__(self, n_members, n_inputs, n_classes):
+        super().__init__()
+        bound = n_inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(n_members, n_inputs, n_classes))
+        self.bias = nn.Parameter(torch.empty(n_members, n_classes))
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, x):
+        """Logits of every member."""
+        return torch.einsum("bkd,kdc->bkc", x, self.weight) + self.bias
+
+
+class TabularModule(nn.Module):
+    """Standardised input, trunk and head.
+
+    Parameters
+    ----------
+    scaling : Scaling
+        Of the input.
+    trunk : str or callable
+        Name in `TRUNKS`, or a class or function that is called with the number of its inputs.
+    trunk_params : dict
+        Passed to the trunk.
+    log_prior : torch.Tensor of shape (C,)
+        Where the head's bias starts: the logarithms of the class shares.
+    dtype : torch.dtype
+        Of the trunk and the head.
+    impute : bool
+        Whether nan is a missing value.
+
+    Shape: (b, n) -> logits (b, C), or (b, k, C) of an ensemble.
+    """
+
+    def __init__(self, scaling, trunk, trunk_params, log_prior, dtype=torch.float32, impute=False):
+        super().__init__()
+        self.standardise = Standardise(scaling, dtype, impute)
+        n_inputs = self.standardise.n_outputs
+        self.trunk = TRUNKS.get(trunk, trunk)(n_inputs, **trunk_params).to(dtype)
+        shape = _output_shape(self.trunk, n_inputs, dtype)
+        if len(shape) == 1:
+            self.head = nn.Linear(shape[0], len(log_prior))
+        else:
+            self.head = MemberHeads(*shape, len(log_prior))
+        self.head.to(dtype)
+        with torch.no_grad():
+            self.head.bias.copy_(log_prior.expand_as(self.head.bias))
+
+    def forward(self, x):
+        """Logits of a batch."""
+        return self.head(self.trunk(self.standardise(x)))
+
+
+def _output_shape(trunk, n_inputs, dtype):
+    """(d,) or (k, d), found with two rows; raises ValueError for any other."""
+    trunk.eval()
+    with torch.no_grad():
+        output = trunk(torch.zeros(2, n_inputs, dtype=dtype))
+    trunk.train()
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if not isinstance(shape, tuple) or len(shape) not in (2, 3) or shape[0] != 2:
+        raise ValueError(
+            "A trunk must map (n_rows, n_inputs) to (n_rows, n_outputs), or to (n_rows, n_members, "
+            f"n_outputs) for an ensemble; trunk {type(trunk).__name__} maps {(2, n_inputs)} to "
+            f"{shape}."
+        )
+    return shape[1:]

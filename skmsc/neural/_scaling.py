@@ -1,0 +1,130 @@
+"""Centre and scale of every column, from weighted rows, whatever a few of them hold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+# Bulk of a column: what lies between these quantiles, and up to so many of its widths beyond.
+_BULK = (0.05, 0.95)
+_BEYOND = 5.0
+_FAR = 10.0  # a column with a value so many standard deviations out is looked at closely
+_MAX_QUANTILE_ROWS = 10_000
+_MAX_BLOCK = 4_000_000  # values that are looked at in one piece
+
+
+@dataclass(frozen=True, repr=False)
+class Scaling:
+    """What a module needs to standardise its input.
+
+    Attributes
+    ----------
+    centre, scale : ndarray of shape (n_features,), float64
+        Weighted mean and standard deviation of each column, of values that are clipped to the
+        column's bulk; the scale of a constant column is 1.
+    missing : ndarray of shape (n_features,), bool
+        Columns that have missing values, where those are allowed.
+    """
+
+    centre: np.ndarray
+    scale: np.ndarray
+    missing: np.ndarray
+
+    def __repr__(self):
+        return f"Scaling({self.centre.size} features)"
+
+    @classmethod
+    def of(cls, X, weight=None, idx=None):
+        """Scaling of rows of X.
+
+        The mean and the standard deviation of a column with one value of 1e12 say nothing of the
+        others. So a column with values far out is clipped first, at 5 widths beyond the 5 % and
+        95 % quantiles. Where nine rows in ten are the same, the quantiles of the others count.
+
+        Parameters
+        ----------
+        X : ndarray or sparse matrix of shape (n_samples, n_features)
+            May hold nan.
+        weight : ndarray of shape (n_samples,) or None
+            Weights > 0 of the rows.
+        idx : ndarray of shape (n_rows,) or None
+            Rows that count; None: all.
+        """
+        n_samples, n_features = X.shape
+        rows = np.arange(n_samples) if idx is None else np.sort(idx)
+        weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
+        few = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_QUANTILE_ROWS)).astype(np.intp)
+        columns = X.tocsc() if sparse.issparse(X) else X
+        centre, scale = np.zeros(n_features), np.ones(n_features)
+        missing = np.zeros(n_features, dtype=bool)
+        width = max(1, _MAX_BLOCK // max(len(rows), 1))
+        for start in range(0, n_features, width):
+            block = slice(start, start + width)
+            values = columns[:, block]
+            values = values.toarray() if sparse.issparse(values) else values
+            values = (values if idx is None else values[rows]).astype(np.float64)
+            centre[block], scale[block], missing[block] = _moments(values, weight, few)
+        return cls(centre, scale, missing)
+
+
+def _moments(values, weight, few):
+    """Centre, scale and missingness of columns, each of shape (n_columns,).
+
+    `values` of shape (n_rows, n_columns) is overwritten; `few` are the rows whose quantiles count.
+    """
+    absent = np.isnan(values)
+    missing = absent.any(axis=0)
+    weight = np.where(absent, 0.0, weight[:, None]) if missing.any() else weight[:, None]
+    values[absent] = 0.0
+    centre, scale, far = _plain_moments(values, weight)
+    for j in np.flatnonzero(far > _FAR):
+        here = weight[few, j if weight.shape[1] > 1 else 0]
+        low, high = _bulk(values[few[here > 0], j], here[here > 0])
+        if low < high:
+            reach = _BEYOND * (high - low)
+            column = np.clip(values[:, j : j + 1], low - reach, high + reach)
+            own = weight[:, j : j + 1] if weight.shape[1] > 1 else weight
+            centre[j], scale[j] = (part[0] for part in _plain_moments(column, own)[:2])
+    return centre, scale, missing
+
+
+def _plain_moments(values, weight):
+    """Weighted mean, standard deviation and largest standardised value of each column.
+
+    A weight of 0 is absence. Columns that do not vary have the scale 1.
+    """
+    total = np.broadcast_to(weight, values.shape).sum(axis=0)
+    total[total == 0] = 1.0  # a column without any value
+    # In units of the largest value, whose square does not overflow.
+    unit = np.abs(np.where(weight > 0, values, 0.0)).max(axis=0)
+    unit[unit == 0] = 1.0
+    values = values / unit
+    centre = (weight * values).sum(axis=0) / total
+    values -= centre
+    scale = np.sqrt((weight * values**2).sum(axis=0) / total)
+    constant = scale <= 10 * np.finfo(np.float64).eps
+    scale[constant] = 1.0
+    far = np.where(constant, 0.0, np.abs(np.where(weight > 0, values, 0.0)).max(axis=0) / scale)
+    return centre * unit, np.where(constant, 1.0, scale * unit), far
+
+
+def _bulk(values, weight):
+    """Quantiles of a column between which its bulk lies; of a weighted sample, as if repeated."""
+    if not len(values):
+        return 0.0, 0.0
+    order = np.argsort(values, kind="stable")
+    values, weight = values[order], weight[order]
+    low, middle, high = _quantiles(values, weight, (_BULK[0], 0.5, _BULK[1]))
+    if low == high:
+        other = values != middle
+        if other.any():
+            low, high = _quantiles(values[other], weight[other], _BULK)
+            low, high = min(low, middle), max(high, middle)
+    return low, high
+
+
+def _quantiles(values, weight, levels):
+    """Smallest of the sorted values whose cumulative weight reaches each level."""
+    cumulative = np.cumsum(weight)
+    at = np.searchsorted(cumulative, np.array(levels) * cumulative[-1] * (1 - 1e-12))
+    return values[np.minimum(at, len(values) - 1)]

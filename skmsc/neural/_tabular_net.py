@@ -1,0 +1,727 @@
+"""A neural network for tables that is a scikit-learn classifier."""
+
+import inspect
+import math
+import warnings
+from copy import deepcopy
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from skmsc._checks import check_weight, no_half_fit
+from skmsc._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    _check_partial_fit_first_call,
+    _raise_for_params,
+    _routing_enabled,
+)
+from skmsc.neural._batches import TensorBatches
+from skmsc.neural._modules import TRUNKS, TabularModule
+from skmsc.neural._scaling import Scaling
+from skmsc.neural._tabular_training import (
+    Cosine,
+    Parts,
+    WeightedNet,
+    auto_batch_size,
+    auto_epochs,
+    choose_validation,
+    make_dataset,
+    own_random_numbers,
+    set_rate,
+    to_proba,
+    train,
+)
+from skmsc.splits import make_splits
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_PREDICT_ROWS = 4096  # of a batch in predict: its activations stay in the cache
+_AUTO_VALIDATION = (10_000, 0.1)  # from so many rows on, validation="auto" takes such a part
+
+# What TabularNet sets itself and net_params may not hold.
+_OWN = (
+    "module",
+    "lr",
+    "max_epochs",
+    "batch_size",
+    "train_split",
+    "device",
+    "warm_start",
+    "classes",
+)
+_OWN += ("dataset", "iterator_train", "iterator_valid", "verbose", "predict_nonlinearity")
+_OWN += ("logit_offset",)
+
+
+class TabularNet(ClassifierMixin, BaseEstimator):
+    """A neural network for tables, as a scikit-learn classifier.
+
+    Takes what a scikit-learn classifier takes: floats or integers, dataframes, sparse matrices,
+    labels of any type, weights. It standardises its input itself, chooses its batches and epochs by
+    the number of rows, and trains an ordinary skorch net, `net_`, at the speed of a plain torch
+    loop.
+
+    Parameters
+    ----------
+    trunk : {"mlp", "resnet", "tabm"} or callable, default="mlp"
+        The layers below the head. "mlp": linear maps with ReLU and dropout. "resnet": residual
+        blocks. "tabm": the parameter-sharing ensemble of the tabm package, which the extra
+        ``skmsc[tabm]`` installs. A callable, such as a module class, is called with the number of
+        inputs, with those of `width`, `depth` and `dropout` that it names, and with
+        `trunk_params`; the module maps (n_rows, n_inputs) to (n_rows, n_outputs), or to (n_rows,
+        n_members, n_outputs) for an ensemble, whose members' probabilities are averaged.
+    width : int, default=256
+        Units in a layer.
+    depth : int, default=2
+        Layers, or residual blocks.
+    dropout : float, default=0.1
+        Share of the units that are dropped in training, in [0, 1).
+    trunk_params : dict, default=None
+        Further parameters of the trunk, such as ``{"k": 16}`` for the members of "tabm".
+    lr : float, default=0.001
+        Learning rate, at its highest.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        "cosine": the rate rises for the first twentieth of the steps, then falls to 0 by the last
+        of `max_epochs`.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of AdamW.
+    max_epochs : int or "auto", default="auto"
+        Times that the rows are seen. "auto": 10 for a million rows or more, more for fewer, up to
+        100: ``10 * (1e6 / n_rows) ** 0.4``.
+    batch_size : int or "auto", default="auto"
+        Rows in a batch. "auto": about a hundredth of the rows, a power of 2 from 32 to 1024.
+        Batches of an epoch are made equally large; with as many rows as there are, or more, all
+        rows are one batch.
+    validation : float, splitter, iterable, tuple of arrays, "auto" or None, default="auto"
+        Rows whose loss decides when training stops and which epoch's weights are kept. A float: a
+        stratified share of the rows. A splitter (`TimeSeriesSplit`, `GroupShuffleSplit`, ...) or
+        an iterable of (train, test) indices: its last split; rows in neither part are not used.
+        A tuple ``(X, y)`` or ``(X, y, sample_weight)``: other rows. None: no validation, all
+        epochs. "auto": a tenth of 10,000 rows and more, none of fewer.
+    patience : int, default=10
+        Epochs without a smaller validation loss after which training stops.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with `sample_weight`.
+    logit_adjustment : float, default=0.0
+        How many times the logarithms of the class shares are added to the logits in training. With
+        1, predictions are those of classes that are all equally frequent.
+    missing : {"error", "mean"}, default="error"
+        What nan means: an error, or a value to be replaced by the column's mean. Columns with
+        missing values in training get an indicator each. Infinity is always an error.
+    dtype : {"float32", "float64"}, default="float32"
+        Of the weights. Input is standardised, and probabilities are taken, in float64 either way.
+    net_params : dict, default=None
+        Passed on to the skorch net: ``callbacks``, ``optimizer``, ``optimizer__betas``,
+        ``criterion__label_smoothing``, ``compile``, ... Callbacks are copied.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last `fit`. The standardisation stays.
+    device : str or torch.device, default="auto"
+        Where the net is trained and run. "auto": a CUDA device if there is one, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the validation rows, the initial weights, dropout and the order of batches. The same
+        seed gives the same bits on the same machine with the same number of threads.
+    verbose : int, default=0
+        Whether to print a line for each epoch.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNetClassifier
+        The fitted net: its `history`, callbacks, `save_params` and `module_`. Its classes are the
+        positions in `classes_`.
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names.
+    n_iter_ : int
+        Epochs that the net has been trained for, in all fits since the first.
+    best_epoch_ : int
+        Epoch, from 1, of the last fit whose weights were kept.
+    termination_condition_ : {"max_epochs", "no_improvement", "callback"}
+        Why the last fit ended: all epochs were done; the validation loss stopped falling; a
+        callback stopped it.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        When the net learned nothing: its loss is not below that of always predicting the class
+        shares.
+
+    See Also
+    --------
+    NetStage : A skorch net of one's own as a stage.
+
+    Notes
+    -----
+    The mean and the standard deviation by which columns are standardised are those of their bulk,
+    weighted; a value of 1e12 does not flatten the others. In the net, values beyond 10 standard
+    deviations grow like their logarithm.
+
+    The loss is the weighted mean of the cross-entropies. With batches, a weight of 2 is not exactly
+    the same as the row twice, which may fall into two batches; with all rows in one batch,
+    ``dropout=0`` and no validation it is, up to rounding.
+
+    Nets of one process are trained one after the other. Train several at once in processes
+    (joblib's default), each of which gets its share of the cores.
+
+    Logit adjustment is that of Menon et al. (arXiv 2007.07314); "resnet" is after Gorishniy et al.
+    (arXiv 2106.11959), with layer normalisation so that no answer depends on other rows; "tabm" is
+    of Gorishniy, Kotelnikov and Babenko (arXiv 2410.24210).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skmsc.neural import TabularNet
+    >>> X, y = make_classification(500, random_state=0)
+    >>> net = TabularNet(width=32, max_epochs=20, random_state=0).fit(X[:400], y[:400])
+    >>> net.predict_proba(X[400:]).shape
+    (100, 2)
+    >>> net.score(X[400:], y[400:]) > 0.8
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "trunk": [StrOptions(set(TRUNKS)), callable],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "depth": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "trunk_params": [dict, None],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"cosine", "constant"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "validation": [
+            Interval(Real, 0, 1, closed="neither"),
+            HasMethods("split"),
+            "array-like",
+            StrOptions({"auto"}),
+            None,
+        ],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "logit_adjustment": [Interval(Real, 0, None, closed="left")],
+        "missing": [StrOptions({"error", "mean"})],
+        "dtype": [StrOptions(set(_DTYPES))],
+        "net_params": [dict, None],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        trunk="mlp",
+        *,
+        width=256,
+        depth=2,
+        dropout=0.1,
+        trunk_params=None,
+        lr=0.001,
+        lr_schedule="cosine",
+        weight_decay=0.01,
+        max_epochs="auto",
+        batch_size="auto",
+        validation="auto",
+        patience=10,
+        class_weight=None,
+        logit_adjustment=0.0,
+        missing="error",
+        dtype="float32",
+        net_params=None,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.trunk = trunk
+        self.width = width
+        self.depth = depth
+        self.dropout = dropout
+        self.trunk_params = trunk_params
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.validation = validation
+        self.patience = patience
+        self.class_weight = class_weight
+        self.logit_adjustment = logit_adjustment
+        self.missing = missing
+        self.dtype = dtype
+        self.net_params = net_params
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, sample_weight=None, **split_params):
+        """Train the net.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Training rows, numeric.
+        y : array-like of shape (n_samples,)
+            Labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0 of the rows, in training and validation; a row of weight 0 is left out.
+        **split_params : dict
+            What the splitter of `validation` takes, such as ``groups``.
+
+        Returns
+        -------
+        self : TabularNet
+
+        Raises
+        ------
+        ValueError
+            When an argument is not valid, fewer than two classes are left, or the loss becomes
+            nan or infinite. The estimator is then as it was with `warm_start`, else not fitted.
+        """
+        self._validate_params()
+        if self.warm_start and self.__sklearn_is_fitted__():
+            return self._fit(X, y, sample_weight, split_params, going_on=True)
+        with no_half_fit(self):
+            return self._fit(X, y, sample_weight, split_params, going_on=False)
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train on some more rows: once, at the constant rate `lr`, without validation.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows. Those of the first call also say how the input is standardised.
+        y : array-like of shape (n_samples,)
+            Labels, each of them in `classes`.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever occur; needed in the first call, and the same in others. They
+            stay in `classes_` whether or not the rows at hand have them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0; a weight of 1 is that of a row in a call without weights.
+
+        Returns
+        -------
+        self : TabularNet
+
+        Raises
+        ------
+        ValueError
+            When an argument is not valid, y has a label that `classes_` lacks, or the loss becomes
+            nan or infinite. The estimator is then as it was.
+        """
+        self._validate_params()
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported in partial_fit, which does not know all "
+                "rows: give a dict of class weights."
+            )
+        if self.__sklearn_is_fitted__():
+            return self._partial_fit(X, y, classes, sample_weight, going_on=True)
+        with no_half_fit(self):
+            return self._partial_fit(X, y, classes, sample_weight, going_on=False)
+
+    def predict_proba(self, X):
+        """Class probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes), float64
+            Columns in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        X = self._check_X(X, reset=False)
+        module, device = self.net_.module_, torch.device(self.net_.device)
+        if module.training:  # somebody trained `net_` by itself
+            module.eval()
+        proba = np.empty((X.shape[0], self.classes_.size))
+        start = 0
+        with torch.inference_mode():
+            for batch, _ in TensorBatches(Dataset(X), _PREDICT_ROWS):
+                stop = start + len(batch)
+                proba[start:stop] = to_proba(module(batch.to(device))).cpu().numpy()
+                start = stop
+        return proba
+
+    def predict(self, X):
+        """Most likely class of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def count_multiply_adds(self):
+        """Multiply-adds of one row in the net's matrix products and convolutions.
+
+        Returns
+        -------
+        n_multiply_adds : int
+        """
+        check_is_fitted(self)
+        row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            self.net_.module_(row)
+        return counter.get_total_flops() // 2
+
+    def get_metadata_routing(self):
+        """Get the metadata routing: `sample_weight` here, the rest to the splitter.
+
+        Returns
+        -------
+        routing : MetadataRouter or MetadataRequest
+        """
+        if not hasattr(self.validation, "split"):
+            return super().get_metadata_routing()
+        return (
+            MetadataRouter(owner=type(self).__name__)
+            .add_self_request(self)
+            .add(
+                splitter=self.validation,
+                method_mapping=MethodMapping().add(caller="fit", callee="split"),
+            )
+        )
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing == "mean"
+        return tags
+
+    def _fit(self, X, y, sample_weight, split_params, going_on):
+        """Choose the rows that train and validate, make the net or go on with it, train it."""
+        split_params = self._check_split_params(split_params)
+        self._check_net_params()
+        device = self._check_device()
+        X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
+        used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        if not going_on:
+            self.classes_ = np.unique(y[used])
+            if self.classes_.size < 2:
+                raise ValueError(
+                    f"{type(self).__name__} needs at least 2 classes; y has 1 class: "
+                    f"{self.classes_.tolist()}."
+                )
+        codes = self._encode(y, used)
+        weight = self._weigh(codes, weight, used)
+        if weight is not None:
+            weight /= weight[used].mean()
+        seed = self._draw_seed()
+        parts = self._split(X, y, codes, used, split_params, seed)
+        n_rows = len(codes) if parts is None else len(parts.train)
+        epochs = auto_epochs(n_rows) if self.max_epochs == "auto" else self.max_epochs
+        batch_size = self._even_batch_size(n_rows)
+
+        callbacks, stopping = [], None
+        if self.lr_schedule == "cosine":
+            callbacks.append(("lr_schedule", Cosine(epochs * math.ceil(n_rows / batch_size))))
+        if parts is not None and parts.valid is not None:
+            stopping = EarlyStopping(patience=self.patience, threshold=0, load_best=True)
+            callbacks.append(("early_stopping", stopping))
+        with own_random_numbers(seed, device):
+            net = (
+                deepcopy(self.net_) if going_on else self._make_net(X, codes, weight, parts, device)
+            )
+            set_rate(net, self.lr)
+            done = len(net.history)
+            train(
+                net,
+                make_dataset(X, codes, weight),
+                epochs=epochs,
+                batch_size=batch_size,
+                parts=parts,
+                callbacks=callbacks + self._callbacks(),
+            )
+        self.net_ = net
+        self.n_iter_ = len(net.history)
+        self.best_epoch_ = stopping.best_epoch_ if stopping else self.n_iter_
+        if self.n_iter_ - done == epochs:
+            self.termination_condition_ = "max_epochs"
+        else:
+            stopped = stopping is not None and stopping.misses_ == self.patience
+            self.termination_condition_ = "no_improvement" if stopped else "callback"
+        self._warn_if_nothing_learned(codes, weight, parts)
+        return self
+
+    def _partial_fit(self, X, y, classes, sample_weight, going_on):
+        """One epoch on some rows, with a net made for them or the last one."""
+        _check_partial_fit_first_call(self, classes)
+        self._check_net_params()
+        device = self._check_device()
+        X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
+        used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        codes = self._encode(y, used)
+        weight = self._weigh(codes, weight, used)
+        parts = None if used.all() else Parts(np.flatnonzero(used), None)
+        done = self.n_iter_ if going_on else 0
+        with own_random_numbers(self._draw_seed() + done, device):
+            net = (
+                deepcopy(self.net_) if going_on else self._make_net(X, codes, weight, parts, device)
+            )
+            set_rate(net, self.lr)
+            train(
+                net,
+                make_dataset(X, codes, weight),
+                epochs=1,
+                batch_size=self._even_batch_size(int(used.sum())),
+                parts=parts,
+                callbacks=self._callbacks(),
+            )
+        self.net_ = net
+        self.n_iter_ = self.best_epoch_ = len(net.history)
+        self.termination_condition_ = "max_epochs"
+        return self
+
+    def _make_net(self, X, codes, weight, parts, device):
+        """The skorch net, initialised for the training rows."""
+        params = dict(self.net_params or {})
+        params.pop("callbacks", None)
+        if "optimizer" not in params:
+            params |= {"optimizer": torch.optim.AdamW, "optimizer__fused": True}
+        trunk_params = dict(self.trunk_params or {})
+        named = TRUNKS if isinstance(self.trunk, str) else _parameter_names(self.trunk)
+        for name in ("width", "depth", "dropout"):
+            if isinstance(self.trunk, str) or name in named:
+                trunk_params.setdefault(name, getattr(self, name))
+        idx = None if parts is None else parts.train
+        log_shares = _log_shares(codes, weight, idx, self.classes_.size)
+        offset = self.logit_adjustment * log_shares if self.logit_adjustment else None
+        params.setdefault("optimizer__weight_decay", self.weight_decay)
+        # Batches of dense rows come from where the net is.
+        on_device = {} if device.type == "cpu" else {"iterator_train__device": device}
+        net = WeightedNet(
+            TabularModule,
+            module__scaling=Scaling.of(X, weight, idx),
+            module__trunk=self.trunk,
+            module__trunk_params=trunk_params,
+            module__log_prior=(1 - self.logit_adjustment) * log_shares,
+            module__dtype=_DTYPES[self.dtype],
+            module__impute=self.missing == "mean",
+            criterion=torch.nn.CrossEntropyLoss,
+            criterion__reduction="none",
+            lr=self.lr,
+            iterator_train=TensorBatches,
+            iterator_train__shuffle=True,
+            iterator_valid=TensorBatches,
+            iterator_valid__batch_size=_PREDICT_ROWS,
+            predict_nonlinearity=to_proba,
+            logit_offset=offset,
+            device=device,
+            verbose=self.verbose,
+            **on_device,
+            **params,
+        )
+        return net.initialize()
+
+    def _callbacks(self):
+        """Copies of the caller's callbacks, which training changes."""
+        return deepcopy(list((self.net_params or {}).get("callbacks") or []))
+
+    def _even_batch_size(self, n_rows):
+        """Rows in a batch, when all batches are about equally large."""
+        batch_size = auto_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
+        return math.ceil(n_rows / math.ceil(n_rows / batch_size))
+
+    def _split(self, X, y, codes, used, split_params, seed):
+        """Rows that train and that validate; None: all train."""
+        validation, idx = self.validation, np.flatnonzero(used)
+        if isinstance(validation, str):
+            least, share = _AUTO_VALIDATION
+            validation = share if idx.size >= least else None
+        if validation is None:
+            return None if idx.size == codes.size else Parts(idx, None)
+        if isinstance(validation, tuple):
+            return Parts(idx, self._check_validation_rows(validation))
+        if isinstance(validation, Real):
+            chosen = choose_validation(codes[idx], validation, np.random.RandomState(seed))
+            fit_idx, valid_idx = idx[~chosen], idx[chosen]
+        else:
+            splits = make_splits(
+                validation, X, y, used=used, params=split_params, name="validation"
+            )
+            if not splits:
+                raise ValueError(f"validation={validation!r} gives no split.")
+            fit_idx, valid_idx = (idx[part] for part in splits[-1])
+        if not valid_idx.size:
+            raise ValueError(
+                f"validation={validation!r} leaves no row to validate with: of {idx.size} rows."
+            )
+        absent = np.setdiff1d(np.arange(self.classes_.size), codes[fit_idx])
+        if absent.size:
+            raise ValueError(
+                f"validation={validation!r} leaves no training row of the classes "
+                f"{self.classes_[absent].tolist()}."
+            )
+        return Parts(fit_idx, valid_idx)
+
+    def _check_validation_rows(self, validation):
+        """Dataset of the rows that are given for validation."""
+        if len(validation) not in (2, 3):
+            raise ValueError(
+                "A tuple given as validation must be (X, y) or (X, y, sample_weight); it has "
+                f"{len(validation)} items."
+            )
+        X, y, *weight = validation
+        X = self._check_X(X, reset=False)
+        y = check_array(y, ensure_2d=False, dtype=None)
+        if y.ndim != 1 or len(y) != X.shape[0]:
+            raise ValueError(
+                f"y of validation must have shape ({X.shape[0]},), like its X; got {y.shape}."
+            )
+        weight = check_weight(weight[0], len(y)) if weight and weight[0] is not None else None
+        codes = self._encode(y, np.ones(len(y), dtype=bool), "y of validation")
+        weight = self._weigh(codes, weight, np.ones(len(y), dtype=bool))
+        return make_dataset(X, codes, None if weight is None else weight / weight.mean())
+
+    def _check_split_params(self, params):
+        """Parameters of the splitter of `validation`; raises where nobody takes them."""
+        if _routing_enabled():
+            if not hasattr(self.validation, "split"):
+                _raise_for_params(params, self, "fit")
+                return {}
+            return process_routing(self, "fit", **params).splitter.split
+        if params and not hasattr(self.validation, "split"):
+            raise TypeError(
+                f"fit got the parameters {sorted(params)}, which only a splitter given as "
+                f"validation takes; got validation={self.validation!r}."
+            )
+        return params
+
+    def _check_device(self):
+        """The device as torch has it; raises ValueError where there is none such."""
+        if isinstance(self.device, str) and self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device must be 'auto' or a device that torch has here; got {self.device!r}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        return device
+
+    def _check_X(self, X, y="no_validation", reset=False):
+        """X as numeric rows, dense or CSR, in its own floating type; with y where it is given."""
+        return validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=(np.float64, np.float32),
+            ensure_all_finite="allow-nan" if self.missing == "mean" else True,
+            reset=reset,
+        )
+
+    def _check_rows(self, X, y, sample_weight, reset):
+        """X, y and weights (None: no weights) of rows to train on."""
+        X, y = self._check_X(X, y, reset=reset)
+        check_classification_targets(y)
+        return X, y, None if sample_weight is None else check_weight(sample_weight, len(y))
+
+    def _check_net_params(self):
+        """Raise when `net_params` holds what has a parameter of its own."""
+        for name in self.net_params or {}:
+            if name.split("__")[0] in _OWN or name in ("criterion", "criterion__reduction"):
+                raise ValueError(
+                    f"net_params must not hold {name!r}, which {type(self).__name__} sets itself: "
+                    f"use its own parameters {sorted(self.get_params(deep=False))}."
+                )
+
+    def _encode(self, y, used, name="y"):
+        """Positions of labels in `classes_`; raises for a label that it lacks."""
+        codes = np.searchsorted(self.classes_, y).clip(max=self.classes_.size - 1)
+        unknown = used & (self.classes_[codes] != y)
+        if unknown.any():
+            raise ValueError(
+                f"{name} has the labels {np.unique(y[unknown]).tolist()}, which are not among the "
+                f"classes {self.classes_.tolist()}."
+            )
+        return codes
+
+    def _weigh(self, codes, weight, used):
+        """Weights times class weights; None where all rows in use count the same."""
+        if self.class_weight is not None:
+            weight = np.ones(len(codes)) if weight is None else weight
+            if self.class_weight == "balanced":
+                total = np.bincount(codes, weight, minlength=self.classes_.size)
+                of_class = total.sum() / (self.classes_.size * np.maximum(total, 1e-300))
+            else:
+                present = self.classes_[np.unique(codes[used])]
+                known = compute_class_weight(self.class_weight, classes=self.classes_, y=present)
+                of_class = known
+            weight = weight * of_class[codes]
+        return None if weight is None or np.ptp(weight[used]) == 0 else weight
+
+    def _draw_seed(self):
+        """Integer that all random numbers of a fit come from."""
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _warn_if_nothing_learned(self, codes, weight, parts):
+        """Warn when the loss is not below that of the class shares alone."""
+        if any(name.startswith("criterion") for name in self.net_params or {}):
+            return  # another loss, of unknown floor
+        idx = None if parts is None else parts.train
+        log_shares = _log_shares(codes, weight, idx, self.classes_.size).numpy()
+        name, epoch = "train_loss", len(self.net_.history) - 1
+        if parts is not None and parts.valid is not None:
+            name, epoch, idx = "valid_loss", self.best_epoch_ - 1, parts.valid
+        if isinstance(idx, Dataset):
+            codes, weight, idx = (
+                idx.y,
+                idx.X["sample_weight"] if isinstance(idx.X, dict) else None,
+                None,
+            )
+        loss = -log_shares[codes] if weight is None else -log_shares[codes] * weight
+        floor = (loss if idx is None else loss[idx]).mean()
+        reached = self.net_.history[epoch][name]
+        if reached >= floor:
+            warnings.warn(
+                f"{type(self).__name__} learned nothing: after {self.n_iter_} epochs its "
+                f"{'validation' if name == 'valid_loss' else 'training'} loss is {reached:.4g}, "
+                f"and {floor:.4g} for always predicting the class shares. Try another lr than "
+                f"{self.lr:.3g}, or more epochs.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+
+def _log_shares(codes, weight, idx, n_classes):
+    """Logarithms of the weighted class shares of some rows, shape (n_classes,)."""
+    if idx is not None:
+        codes, weight = codes[idx], None if weight is None else weight[idx]
+    total = np.bincount(codes, weight, minlength=n_classes)
+    return torch.from_numpy(np.log(np.maximum(total, 0.5) / total.sum()))
+
+
+def _parameter_names(trunk):
+    """Names of the parameters that a trunk's class or function takes."""
+    return inspect.signature(trunk).parameters

@@ -1,0 +1,217 @@
+"""How a TabularNet trains: a skorch net with weighted rows, its schedule, random numbers."""
+
+import math
+import threading
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
+from skorch.dataset import Dataset
+from torch.utils.data import Subset
+
+# Torch has one generator of random numbers per process, from which weights, dropout and the order
+# of batches come: nets are trained one after the other, or the same seed would not give the same
+# net. Training uses all cores anyway.
+_ONE_AT_A_TIME = threading.RLock()
+
+
+def to_proba(logits):
+    """Probabilities in float64 of logits (b, C); those of an ensemble (b, k, C) are averaged."""
+    proba = torch.softmax(logits.double(), dim=-1)
+    return proba if proba.ndim == 2 else proba.mean(dim=1)
+
+
+@contextmanager
+def own_random_numbers(seed, device):
+    """Seed torch's generators, for one net at a time, and leave them as they were afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def make_dataset(X, codes, weight=None):
+    """Dataset of a `WeightedNet`; without weights every row counts 1."""
+    return Dataset(X if weight is None else {"X": X, "sample_weight": weight}, codes)
+
+
+class _Interrupted(Exception):
+    """Ctrl-C in the middle of an epoch, which skorch would take for the end of training."""
+
+
+class WeightedNet(NeuralNetClassifier):
+    """A skorch net of a `TabularModule`; its classes are the codes 0, 1, ...
+
+    X is an array, or a dict of "X" and "sample_weight", weights with mean 1. Of each epoch but the
+    last, the history keeps the figures of the epoch, not those of its batches.
+
+    Parameters
+    ----------
+    logit_offset : torch.Tensor of shape (C,) or None
+        Added to the logits in training and validation losses, not in predictions.
+    """
+
+    def __init__(self, *args, logit_offset=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.logit_offset = logit_offset
+
+    @property
+    def _default_callbacks(self):
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring(name="valid_loss")),
+            ("print_log", PrintLog()),
+        ]
+
+    def infer(self, x, **fit_params):
+        """Logits of a batch; its weights are the loss's business."""
+        return super().infer(x["X"] if isinstance(x, Mapping) else x, **fit_params)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Weighted mean of the cross-entropies, of all members in an ensemble."""
+        y_true = y_true.to(y_pred.device)
+        if self.logit_offset is not None:
+            y_pred = y_pred + self.logit_offset.to(y_pred)
+        if y_pred.ndim == 3:
+            n_rows, n_members, _ = y_pred.shape
+            repeated = y_true.repeat_interleave(n_members)
+            loss = self.criterion_(y_pred.flatten(0, 1), repeated).view(n_rows, n_members).mean(1)
+        else:
+            loss = self.criterion_(y_pred, y_true)
+        if isinstance(X, Mapping):
+            loss = loss * X["sample_weight"].to(loss)
+        return loss.mean()
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Drop the records of the last epoch's batches."""
+        self._in_epoch = True
+        if self.history:
+            self.history[-1]["batches"] = []
+        super().on_epoch_begin(net, **kwargs)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Note that what interrupts from here on is a callback."""
+        self._in_epoch = False
+        super().on_epoch_end(net, **kwargs)
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Stop when the loss is no number."""
+        loss = self.history[-1]["batches"][-1]["train_loss" if training else "valid_loss"]
+        if not math.isfinite(loss):
+            lr = self.optimizer_.param_groups[0]["lr"]
+            raise ValueError(
+                f"The {'training' if training else 'validation'} loss became {loss} in epoch "
+                f"{len(self.history)} at a learning rate of {lr:.3g}: choose a smaller lr than "
+                f"{self.lr:.3g}."
+            )
+
+    def fit_loop(self, *args, **kwargs):
+        """As skorch's; an interruption in the middle of an epoch is no end of training."""
+        self._in_epoch = True
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt:
+            if self._in_epoch:
+                raise _Interrupted from None
+            raise
+
+
+class Cosine(Callback):
+    """Learning rate that rises for a few steps and then falls along a cosine, to 0 at the end.
+
+    Parameters
+    ----------
+    n_steps : int
+        Batches in the whole training.
+    warmup : float
+        Share of the steps in which the rate rises.
+    """
+
+    def __init__(self, n_steps, warmup=0.05):
+        self.n_steps = n_steps
+        self.warmup = warmup
+
+    def on_train_begin(self, net, **kwargs):
+        """Start."""
+        self.step_ = 0
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Set the rate of the next step."""
+        if not training:
+            return
+        done = (self.step_ + 0.5) / self.n_steps
+        if done < self.warmup:
+            factor = done / self.warmup
+        else:
+            factor = 0.5 + 0.5 * math.cos(math.pi * (done - self.warmup) / (1 - self.warmup))
+        set_rate(net, net.lr * factor)
+        self.step_ += 1
+
+
+def set_rate(net, lr):
+    """Set the learning rate of a net's optimiser."""
+    for group in net.optimizer_.param_groups:
+        group["lr"] = lr
+
+
+class Parts:
+    """Train split of skorch that is known beforehand.
+
+    Parameters
+    ----------
+    train : ndarray of int
+        Rows that train.
+    valid : ndarray of int, Dataset or None
+        Rows that validate, or a dataset of others.
+    """
+
+    def __init__(self, train, valid):
+        self.train, self.valid = train, valid
+
+    def __call__(self, dataset, y=None):
+        """Training and validation part of a dataset."""
+        valid = Subset(dataset, self.valid) if isinstance(self.valid, np.ndarray) else self.valid
+        return Subset(dataset, self.train), valid
+
+
+def train(net, dataset, *, epochs, batch_size, parts=None, callbacks=()):
+    """Train an initialised net for some epochs more; the net keeps no row."""
+    net.max_epochs, net.batch_size, net.train_split = epochs, batch_size, parts
+    net.callbacks = list(callbacks)
+    net.initialize_callbacks()
+    try:
+        net.partial_fit(dataset, None)
+    except _Interrupted:
+        raise KeyboardInterrupt from None
+    finally:
+        net.train_split = None
+    net.module_.eval()
+
+
+def auto_epochs(n_rows):
+    """Epochs for a number of rows, from 10 to 100."""
+    return round(min(max(10 * (1e6 / n_rows) ** 0.4, 10), 100))
+
+
+def auto_batch_size(n_rows):
+    """A power of 2 from 32 to 1024, near a hundredth of the rows."""
+    return 2 ** round(min(max(math.log2(n_rows / 100), 5), 10))
+
+
+def choose_validation(codes, fraction, rng):
+    """Mask of a stratified share of the rows, one row of each class at least left out of it.
+
+    Every so-manieth of the rows, sorted by class and shuffled within: shares are exact to a row,
+    classes may be as small as they like.
+    """
+    order = np.lexsort([rng.random_sample(codes.size), codes])
+    ticks = np.floor(fraction * np.arange(1, codes.size + 1) + rng.random_sample())
+    chosen = np.zeros(codes.size, dtype=bool)
+    chosen[order] = np.diff(ticks, prepend=ticks[0]) > 0
+    first = order[np.unique(codes[order], return_index=True)[1]]
+    chosen[first] = False
+    return chosen
