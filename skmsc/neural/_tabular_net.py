@@ -374,7 +374,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         -------
         y : ndarray of shape (n_samples,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
 
     def count_multiply_adds(self):
         """Multiply-adds of one row in the net's matrix products and convolutions.
@@ -433,7 +434,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         codes = self._encode(y, used)
         weight = self._weigh(codes, weight, used)
         if weight is not None:
-            weight /= weight[used].mean()
+            weight = weight / weight[used].mean()
         seed = self._draw_seed()
         parts = self._split(X, y, codes, used, split_params, seed)
         n_rows = len(codes) if parts is None else len(parts.train)
@@ -703,7 +704,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         loss = -log_shares[codes] if weight is None else -log_shares[codes] * weight
         floor = (loss if idx is None else loss[idx]).mean()
         reached = self.net_.history[epoch][name]
-        if reached >= floor:
+        if reached >= max(floor, 1e-3):  # with extreme class weights both are near 0
             warnings.warn(
                 f"{type(self).__name__} learned nothing: after {self.n_iter_} epochs its "
                 f"{'validation' if name == 'valid_loss' else 'training'} loss is {reached:.4g}, "
