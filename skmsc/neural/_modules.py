@@ -169,6 +169,12 @@ class TabularModule(nn.Module):
         return self.head(self.trunk(self.standardise(x)))
 
 
+def to_proba(logits):
+    """Probabilities in float64 of logits (b, C); those of an ensemble (b, k, C) are averaged."""
+    proba = torch.softmax(logits.double(), dim=-1)
+    return proba if proba.ndim == 2 else proba.mean(dim=1)
+
+
 def _output_shape(trunk, n_inputs, dtype):
     """(d,) or (k, d), found with two rows; raises ValueError for any other."""
     trunk.eval()

@@ -2,18 +2,24 @@
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
 from skorch import NeuralNetBinaryClassifier
+
+from skmsc.neural._batches import TensorBatches, suits
+from skmsc.neural._random import own_random_numbers
 
 
 class NetStage(ClassifierMixin, BaseEstimator):
     """Make a skorch net accept what a scikit-learn classifier accepts.
 
-    X of any numeric dtype, dataframe or sparse matrix becomes a dense float32 array, labels of any
-    type become the codes that the criterion wants, and probabilities are taken in float64, so that
-    extreme rows keep distinct scores. A cascade wraps the nets it is given by itself; what a net
-    does in training (callbacks, validation split, device) remains skorch's.
+    X of any numeric dtype, dataframe or sparse matrix becomes float32, dense at the latest batch by
+    batch; labels of any type become the codes that the criterion wants, and probabilities are taken
+    in float64, so that extreme rows keep distinct scores. Where the net has skorch's default
+    iterators they are replaced by `TensorBatches`, which give the same batches sooner. A cascade
+    wraps the nets it is given by itself; what a net does in training (callbacks, validation split,
+    device) remains skorch's.
 
     Parameters
     ----------
@@ -60,13 +66,14 @@ class NetStage(ClassifierMixin, BaseEstimator):
         -------
         self : NetStage
         """
-        X = _dense_float32(X)
+        X = _check_X(X, self.net)
         self.classes_, codes = np.unique(y, return_inverse=True)
         one_output = isinstance(self.net, NeuralNetBinaryClassifier)
         net = clone(self.net)
+        if suits(net):
+            net.set_params(iterator_train=TensorBatches, iterator_valid=TensorBatches)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with own_random_numbers(seed, torch.device(net.device)):
             net.fit(X, codes.astype(np.float32 if one_output else np.int64))
         self.net_ = net
         self.n_features_in_ = X.shape[1]
@@ -103,11 +110,13 @@ class NetStage(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         to_proba = self.net_._get_predict_nonlinearity()
-        batches = []
-        for output in self.net_.forward_iter(_dense_float32(X), training=False):
+        dataset = self.net_.get_dataset(_check_X(X, self.net_))
+        proba = []
+        for batch in _batches(self.net_, dataset):
+            output = self.net_.evaluation_step(batch)
             output = output[0] if isinstance(output, tuple) else output
-            batches.append(to_proba(output.double()).cpu().numpy())
-        return np.concatenate(batches)
+            proba.append(to_proba(output.double()).cpu().numpy())
+        return np.concatenate(proba)
 
     def predict(self, X):
         """Most likely class of each row, ndarray of shape (n_samples,)."""
@@ -130,7 +139,16 @@ class NetStage(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _dense_float32(X):
-    """X as a dense, finite float32 array of shape (n_samples, n_features)."""
+def _check_X(X, net):
+    """X as a finite float32 array, or as a sparse matrix that is made dense batch by batch."""
     X = check_array(X, accept_sparse="csr", dtype=np.float32)
-    return X.toarray() if hasattr(X, "toarray") else X
+    made_dense = suits(net) or net.iterator_valid is TensorBatches
+    return X if made_dense or not issparse(X) else X.toarray()
+
+
+def _batches(net, dataset):
+    """Batches of a dataset to predict on."""
+    if not suits(net):
+        return net.get_iterator(dataset)
+    size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
+    return TensorBatches(dataset, len(dataset) if size == -1 else size)

@@ -28,7 +28,8 @@ from skmsc._sklearn import (
     _routing_enabled,
 )
 from skmsc.neural._batches import TensorBatches
-from skmsc.neural._modules import TRUNKS, TabularModule
+from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
+from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_training import (
     Cosine,
@@ -38,9 +39,7 @@ from skmsc.neural._tabular_training import (
     auto_epochs,
     choose_validation,
     make_dataset,
-    own_random_numbers,
     set_rate,
-    to_proba,
     train,
 )
 from skmsc.splits import make_splits

@@ -1,36 +1,13 @@
 """How a TabularNet trains: a skorch net with weighted rows, its schedule, random numbers."""
 
 import math
-import threading
 from collections.abc import Mapping
-from contextlib import contextmanager
 
 import numpy as np
-import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
-
-# Torch has one generator of random numbers per process, from which weights, dropout and the order
-# of batches come: nets are trained one after the other, or the same seed would not give the same
-# net. Training uses all cores anyway.
-_ONE_AT_A_TIME = threading.RLock()
-
-
-def to_proba(logits):
-    """Probabilities in float64 of logits (b, C); those of an ensemble (b, k, C) are averaged."""
-    proba = torch.softmax(logits.double(), dim=-1)
-    return proba if proba.ndim == 2 else proba.mean(dim=1)
-
-
-@contextmanager
-def own_random_numbers(seed, device):
-    """Seed torch's generators, for one net at a time, and leave them as they were afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with _ONE_AT_A_TIME, torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def make_dataset(X, codes, weight=None):
