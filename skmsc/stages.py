@@ -37,7 +37,7 @@ def default_stages():
     Returns
     -------
     stages : list of (str, estimator)
-        A scaled logistic regression named "screen" and histogram gradient boosting named "final".
+        A scaled logistic regression named "screen" and a `skmsc.neural.TabularNet` named "final".
 
     Examples
     --------
@@ -45,13 +45,14 @@ def default_stages():
     >>> [name for name, _ in default_stages()]
     ['screen', 'final']
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    from skmsc.neural import TabularNet
+
     screen = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return [("screen", screen), ("final", HistGradientBoostingClassifier())]
+    return [("screen", screen), ("final", TabularNet())]
 
 
 def check_stages(stages, reserved):

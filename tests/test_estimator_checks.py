@@ -7,7 +7,6 @@ hold: see `DECLARED`.
 from functools import partial
 
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -17,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from skmsc import FeedbackCascadeClassifier, PassBudget, default_stages
+from skmsc.neural import TabularNet
 from skmsc.stages import final_step
 
 # What cascades rightly say of the checks' data, which are small, balanced and often separable.
@@ -36,10 +36,11 @@ pytestmark = [
 DENSE = "check_sample_weight_equivalence_on_dense_data"
 SPARSE = "check_sample_weight_equivalence_on_sparse_data"
 RESAMPLED = "takes no sample_weight: its rows are resampled, which equals weights only on average"
+BATCHES = "trains on batches, into two of which a repeated row may fall"
 DECLARED = {
     KNeighborsClassifier: {DENSE: RESAMPLED, SPARSE: RESAMPLED},
-    # Sparse input is refused, so that there the check passes.
-    HistGradientBoostingClassifier: {DENSE: "fails this check in scikit-learn itself: its bins"},
+    # Sparse input is refused by the default screen, so that there the check passes.
+    TabularNet: {DENSE: BATCHES},
 }
 
 
@@ -65,6 +66,16 @@ def tree():
     return DecisionTreeClassifier(max_depth=3)
 
 
+class FullBatchNet(TabularNet):
+    """A net whose training does not depend on chance beyond its initial weights."""
+
+
+def full_batch_net():
+    return FullBatchNet(
+        dropout=0.0, batch_size=10**6, max_epochs=20, validation=None, dtype="float64"
+    )
+
+
 # As scikit-learn checks them itself: the weights are exact only as far as the solver converges.
 svc = partial(LinearSVC, dual=False, tol=1e-12)
 ridge = partial(RidgeClassifier, tol=1e-12)
@@ -83,6 +94,8 @@ CASCADES = [
     cascade(make_pipeline(StandardScaler(), logistic()), make_pipeline(StandardScaler(), tree())),
     cascade(logistic()),
     cascade(logistic(), LogisticRegression(C=0.1), tree()),
+    # All rows in one batch: there weights are exact.
+    cascade(logistic(), full_batch_net()),
     FeedbackCascadeClassifier([("knn", KNeighborsClassifier()), ("final", logistic())], cv=3),
 ]
 
