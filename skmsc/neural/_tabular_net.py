@@ -32,11 +32,11 @@ from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_training import (
+    Averaging,
     Cosine,
     Parts,
     WeightedNet,
     auto_batch_size,
-    auto_epochs,
     choose_validation,
     make_dataset,
     set_rate,
@@ -46,7 +46,7 @@ from skmsc.splits import make_splits
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PREDICT_ROWS = 4096  # of a batch in predict: its activations stay in the cache
-_AUTO_VALIDATION = (10_000, 0.1)  # from so many rows on, validation="auto" takes such a part
+_AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
 
 # What TabularNet sets itself and net_params may not hold.
 _OWN = (
@@ -67,8 +67,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     """A neural network for tables, as a scikit-learn classifier.
 
     Takes what a scikit-learn classifier takes: floats or integers, dataframes, sparse matrices,
-    labels of any type, weights. It standardises its input itself, chooses its batches and epochs by
-    the number of rows, and trains an ordinary skorch net, `net_`, at the speed of a plain torch
+    labels of any type, weights. It standardises its input itself, stops when the loss on held-out
+    rows no longer falls, and trains an ordinary skorch net, `net_`, at the speed of a plain torch
     loop.
 
     Parameters
@@ -84,20 +84,23 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         Units in a layer.
     depth : int, default=2
         Layers, or residual blocks.
-    dropout : float, default=0.1
+    dropout : float, default=0.2
         Share of the units that are dropped in training, in [0, 1).
     trunk_params : dict, default=None
         Further parameters of the trunk, such as ``{"k": 16}`` for the members of "tabm".
-    lr : float, default=0.001
+    lr : float, default=0.002
         Learning rate, at its highest.
-    lr_schedule : {"cosine", "constant"}, default="cosine"
+    lr_schedule : {"constant", "cosine"}, default="constant"
         "cosine": the rate rises for the first twentieth of the steps, then falls to 0 by the last
         of `max_epochs`.
+    average_epochs : float, default=1.0
+        How far the running average of the weights reaches back, in epochs. Validation and
+        predictions use the average, which is steadier than the weights of a single step. 0: no
+        average.
     weight_decay : float, default=0.01
         Decoupled weight decay of AdamW.
-    max_epochs : int or "auto", default="auto"
-        Times that the rows are seen. "auto": 10 for a million rows or more, more for fewer, up to
-        100: ``10 * (1e6 / n_rows) ** 0.4``.
+    max_epochs : int, default=100
+        Times that the rows are seen, unless `validation` ends training sooner.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto": about a hundredth of the rows, a power of 2 from 32 to 1024.
         Batches of an epoch are made equally large; with as many rows as there are, or more, all
@@ -107,8 +110,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         stratified share of the rows. A splitter (`TimeSeriesSplit`, `GroupShuffleSplit`, ...) or
         an iterable of (train, test) indices: its last split; rows in neither part are not used.
         A tuple ``(X, y)`` or ``(X, y, sample_weight)``: other rows. None: no validation, all
-        epochs. "auto": a tenth of 10,000 rows and more, none of fewer.
-    patience : int, default=10
+        epochs. "auto": a tenth of 100 rows and more, none of fewer.
+    patience : int, default=5
         Epochs without a smaller validation loss after which training stops.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`.
@@ -200,7 +203,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({"cosine", "constant"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "average_epochs": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "validation": [
             Interval(Real, 0, 1, closed="neither"),
@@ -227,15 +231,16 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         *,
         width=256,
         depth=2,
-        dropout=0.1,
+        dropout=0.2,
         trunk_params=None,
-        lr=0.001,
-        lr_schedule="cosine",
+        lr=0.002,
+        lr_schedule="constant",
+        average_epochs=1.0,
         weight_decay=0.01,
-        max_epochs="auto",
+        max_epochs=100,
         batch_size="auto",
         validation="auto",
-        patience=10,
+        patience=5,
         class_weight=None,
         logit_adjustment=0.0,
         missing="error",
@@ -253,6 +258,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.trunk_params = trunk_params
         self.lr = lr
         self.lr_schedule = lr_schedule
+        self.average_epochs = average_epochs
         self.weight_decay = weight_decay
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -437,12 +443,14 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         seed = self._draw_seed()
         parts = self._split(X, y, codes, used, split_params, seed)
         n_rows = len(codes) if parts is None else len(parts.train)
-        epochs = auto_epochs(n_rows) if self.max_epochs == "auto" else self.max_epochs
         batch_size = self._even_batch_size(n_rows)
-
+        n_batches = math.ceil(n_rows / batch_size)
         callbacks, stopping = [], None
         if self.lr_schedule == "cosine":
-            callbacks.append(("lr_schedule", Cosine(epochs * math.ceil(n_rows / batch_size))))
+            callbacks.append(("lr_schedule", Cosine(self.max_epochs * n_batches)))
+        if self.average_epochs:
+            window = max(1, round(self.average_epochs * n_batches))
+            callbacks.append(("averaging", Averaging(window)))
         if parts is not None and parts.valid is not None:
             stopping = EarlyStopping(patience=self.patience, threshold=0, load_best=True)
             callbacks.append(("early_stopping", stopping))
@@ -455,7 +463,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             train(
                 net,
                 make_dataset(X, codes, weight),
-                epochs=epochs,
+                epochs=self.max_epochs,
                 batch_size=batch_size,
                 parts=parts,
                 callbacks=callbacks + self._callbacks(),
@@ -463,7 +471,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.net_ = net
         self.n_iter_ = len(net.history)
         self.best_epoch_ = stopping.best_epoch_ if stopping else self.n_iter_
-        if self.n_iter_ - done == epochs:
+        if self.n_iter_ - done == self.max_epochs:
             self.termination_condition_ = "max_epochs"
         else:
             stopped = stopping is not None and stopping.misses_ == self.patience

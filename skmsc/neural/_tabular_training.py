@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
@@ -129,6 +130,68 @@ class Cosine(Callback):
         self.step_ += 1
 
 
+class Averaging(Callback):
+    """Validate, and answer in the end, with a running average of the weights.
+
+    An exponential moving average does to the noise of single steps what a falling learning rate
+    does, at any time: the validation loss is that of weights which are worth keeping. Training goes
+    on from the weights themselves. Until `window` steps are done it is the mean of all.
+
+    Parameters
+    ----------
+    window : int
+        Steps that the average reaches back.
+    """
+
+    def __init__(self, window):
+        self.window = window
+
+    def on_train_begin(self, net, **kwargs):
+        """Start from the weights as they are."""
+        self.n_steps_ = 0
+        self.shown_ = False
+        self._current = [part for part in net.module_.state_dict().values() if _is_float(part)]
+        self._other = [part.clone() for part in self._current]
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Show the average to the first batch of validation."""
+        if not training and not self.shown_:
+            self._swap()
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Follow a step."""
+        if training:
+            self.n_steps_ += 1
+            share = 1 / min(self.n_steps_, self.window)
+            for average, weights in zip(self._other, self._current, strict=True):
+                average.lerp_(weights, share)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Show the average to the callbacks that come after."""
+        if not self.shown_:
+            self._swap()
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Train on from the weights themselves."""
+        if self.shown_:
+            self._swap()
+
+    def on_train_end(self, net, **kwargs):
+        """Leave the average in place."""
+        self._current = self._other = None
+
+    def _swap(self):
+        self.shown_ = not self.shown_
+        for here, there in zip(self._current, self._other, strict=True):
+            kept = here.clone()
+            here.copy_(there)
+            there.copy_(kept)
+
+
+def _is_float(tensor):
+    return torch.is_floating_point(tensor)
+
+
 def set_rate(net, lr):
     """Set the learning rate of a net's optimiser."""
     for group in net.optimizer_.param_groups:
@@ -167,11 +230,6 @@ def train(net, dataset, *, epochs, batch_size, parts=None, callbacks=()):
     finally:
         net.train_split = None
     net.module_.eval()
-
-
-def auto_epochs(n_rows):
-    """Epochs for a number of rows, from 10 to 100."""
-    return round(min(max(10 * (1e6 / n_rows) ** 0.4, 10), 100))
 
 
 def auto_batch_size(n_rows):
