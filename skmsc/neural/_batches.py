@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from scipy import sparse
-from skorch.dataset import Dataset
+from skorch import NeuralNet
+from skorch.dataset import Dataset, ValidSplit
 from torch.utils.data import Subset
 
 _VALID = (
@@ -40,15 +41,18 @@ class TensorBatches:
         What the orders are drawn from; None: torch's own generator, which `torch.manual_seed`
         seeds.
     device : str, torch.device or None, default=None
-        Where the batches lie. Dense data of the subset move there once, at the first batch; None
+        Where the batches lie. Dense rows of the subset move there once, at the first batch; None
         leaves them where they are, and the net moves every batch to its own device.
 
     Raises
     ------
     TypeError
-        When the dataset holds something other than numeric arrays.
+        When the dataset holds something other than numeric arrays, makes its rows itself, or
+        `batch_size` is no integer.
     ValueError
-        When `batch_size` is not a positive integer, or lengths differ.
+        When `batch_size` is below 1, or lengths differ.
+    IndexError
+        When the indices of a subset are no integers, or lie outside the dataset.
 
     Examples
     --------
@@ -91,11 +95,12 @@ class TensorBatches:
         self.generator = generator
         self.device = device
         data, idx = _unfold(dataset)
-        self._idx = None if idx is None else torch.as_tensor(idx, dtype=torch.int64)
+        self._idx = None if idx is None else torch.from_numpy(idx)
         self._n_samples = len(data) if idx is None else len(idx)
-        self._X = _as_sliceable(data.X, "X")
+        self._X = _as_sliceable(data.X, "X", len(data))
         y = torch.zeros(len(data), 1) if data.y is None else data.y
-        self._y = _as_sliceable(y, "y")
+        self._y = _as_sliceable(y, "y", len(data))
+        self._moved = device is None or not (_is_dense(self._X) and _is_dense(self._y))
 
     def __len__(self):
         """Number of batches."""
@@ -105,8 +110,10 @@ class TensorBatches:
 
     def __iter__(self):
         """Yield (Xi, yi), new tensors, or containers of them, with at most `batch_size` rows."""
-        if self.device is not None:
-            self._move()
+        if not self._moved:
+            rows = slice(None) if self._idx is None else self._idx
+            self._X, self._y = (_take(part, rows, self.device) for part in (self._X, self._y))
+            self._idx, self._moved = None, True
         order = self._idx
         if self.shuffle:
             order = torch.randperm(self._n_samples, generator=self.generator)
@@ -116,58 +123,76 @@ class TensorBatches:
             rows = rows if order is None else order[rows]
             yield _take(self._X, rows, self.device), _take(self._y, rows, self.device)
 
-    def _move(self):
-        """Move the rows of the subset to the device, where they are dense."""
-        rows = slice(None) if self._idx is None else self._idx
-        if _is_dense(self._X) and _is_dense(self._y):
-            self._X, self._y = (_take(part, rows, self.device) for part in (self._X, self._y))
-            self._idx = None
-
 
 def suits(net):
     """Whether a skorch net's default iterators may be replaced, with the same batches."""
     loader = torch.utils.data.DataLoader
     known = {"batch_size", "shuffle", "drop_last", "generator"}
+    ways = ("get_dataset", "get_split_datasets", "get_iterator")
     return (
         net.dataset is Dataset
         and net.iterator_train is loader
         and net.iterator_valid is loader
         and set(net.get_params_for("iterator_train")) <= known
         and set(net.get_params_for("iterator_valid")) <= known
+        and (net.train_split is None or isinstance(net.train_split, ValidSplit))
+        and all(getattr(type(net), way) is getattr(NeuralNet, way) for way in ways)
     )
 
 
 def _unfold(dataset):
     """The dataset below all subsets, and the rows of it that they leave; None: all."""
-    idx = None
-    while isinstance(dataset, Subset):
-        inner = np.asarray(dataset.indices)
-        idx = inner if idx is None else inner[idx]
-        dataset = dataset.dataset
-    # A dataset with its own transform wants to see single rows.
-    if not isinstance(dataset, Dataset) or type(dataset).transform is not Dataset.transform:
+    if type(dataset) is Subset:
+        data, outer = _unfold(dataset.dataset)
+        idx = _as_idx(dataset.indices, len(data) if outer is None else len(outer))
+        return data, idx if outer is None else outer[idx]
+    # A dataset that makes its rows itself wants to be asked for single ones.
+    makes_rows = "transform" in getattr(dataset, "__dict__", ()) or any(
+        getattr(type(dataset), method, None) is not getattr(Dataset, method)
+        for method in ("transform", "__getitem__")
+    )
+    if makes_rows:
         raise TypeError(f"TensorBatches needs {_VALID}; got {type(dataset).__name__}.")
-    return dataset, idx
+    return dataset, None
 
 
-def _as_sliceable(data, name):
+def _as_idx(indices, n_samples):
+    """Indices of a subset as a new int64 array, counted from the start."""
+    idx = np.asarray(indices)
+    if idx.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if idx.dtype.kind not in "iu" or idx.min() < -n_samples or idx.max() >= n_samples:
+        raise IndexError(
+            f"Indices of a subset must be integers from {-n_samples} to {n_samples - 1}; got "
+            f"{idx.dtype} from {idx.min()} to {idx.max()}."
+        )
+    return np.where(idx < 0, idx + n_samples, idx).astype(np.int64)
+
+
+def _as_sliceable(data, name, n_samples):
     """Data with tensors in place of arrays, which share their memory."""
+    if isinstance(data, Mapping):
+        return {key: _as_sliceable(part, name, n_samples) for key, part in data.items()}
+    # As skorch has it, a list of sequences holds the columns.
+    if isinstance(data, (list, tuple)) and data and np.ndim(data[0]):
+        return [_as_sliceable(part, name, n_samples) for part in data]
+    if hasattr(data, "columns") and not sparse.issparse(data):
+        columns = {key: data[key].to_numpy()[:, None] for key in data.columns}
+        return _as_sliceable(columns, name, n_samples)
+    if not isinstance(data, torch.Tensor) and not sparse.issparse(data):
+        data = np.asarray(data)
+    if not data.shape or data.shape[0] != n_samples:
+        raise ValueError(f"{name} must have {n_samples} rows; got shape {tuple(data.shape)}.")
     if isinstance(data, torch.Tensor):
         return data
+    if data.dtype.kind not in "fiub":
+        raise TypeError(f"TensorBatches needs {_VALID}; {name} has dtype {data.dtype}.")
     if sparse.issparse(data):
         return data.tocsr()
-    if isinstance(data, Mapping):
-        return {key: _as_sliceable(part, name) for key, part in data.items()}
-    if isinstance(data, (list, tuple)) and data and all(hasattr(part, "shape") for part in data):
-        return [_as_sliceable(part, name) for part in data]
-    if hasattr(data, "columns"):
-        return {key: _as_sliceable(data[key].to_numpy()[:, None], name) for key in data.columns}
-    array = data if isinstance(data, np.ndarray) else np.asarray(data)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"TensorBatches needs {_VALID}; {name} has dtype {array.dtype}.")
-    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
-        array = np.array(array, dtype=array.dtype.newbyteorder("="))
-    return torch.from_numpy(array if array.flags.writeable else _unlocked(array))
+    if any(stride < 0 or stride % data.itemsize for stride in data.strides):
+        data = np.ascontiguousarray(data)
+    data = data.astype(data.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(data if data.flags.writeable else _unlocked(data))
 
 
 def _unlocked(array):
@@ -197,8 +222,7 @@ def _take(data, rows, device):
         batch = torch.from_numpy(data[rows].toarray())
     elif isinstance(rows, slice):
         # A copy, or a module that works in place would write into the caller's X.
-        batch = data[rows]
-        return batch.clone() if device is None else batch.to(device, copy=True)
+        batch = data[rows].clone(memory_format=torch.contiguous_format)
     else:
         batch = data.index_select(0, rows.to(data.device))
     return batch if device is None else batch.to(device)

@@ -33,7 +33,7 @@ class Standardise(nn.Module):
     def __init__(self, scaling, dtype=torch.float32, impute=False):
         super().__init__()
         self.dtype, self.impute = dtype, impute
-        self.register_buffer("centre", torch.from_numpy(scaling.centre))
+        self.register_buffer("centre", torch.tensor(scaling.centre))
         self.register_buffer("rate", torch.from_numpy(1.0 / scaling.scale))
         self.register_buffer("indicated", torch.from_numpy(scaling.missing.nonzero()[0]))
         self.n_outputs = scaling.centre.size + (self.indicated.numel() if impute else 0)
@@ -121,7 +121,7 @@ class MemberHeads(nn.Module):
         super().__init__()
         bound = n_inputs**-0.5
         self.weight = nn.Parameter(torch.empty(n_members, n_inputs, n_classes))
-        self.bias = nn.Parameter(torch.empty(n_members, n_classes))
+        self.bias = nn.Parameter(torch.zeros(n_members, n_classes))
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x):

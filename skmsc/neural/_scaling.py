@@ -8,8 +8,7 @@ from scipy import sparse
 # Bulk of a column: what lies between these quantiles, and up to so many of its widths beyond.
 _BULK = (0.05, 0.95)
 _BEYOND = 5.0
-_FAR = 10.0  # a column with a value so many standard deviations out is looked at closely
-_MAX_QUANTILE_ROWS = 10_000
+_QUANTILE_ROWS = (1_000, 10_000)  # looked at for quantiles: the more, the fewer columns there are
 _MAX_BLOCK = 4_000_000  # values that are looked at in one piece
 
 
@@ -38,8 +37,9 @@ class Scaling:
         """Scaling of rows of X.
 
         The mean and the standard deviation of a column with one value of 1e12 say nothing of the
-        others. So a column with values far out is clipped first, at 5 widths beyond the 5 % and
-        95 % quantiles. Where nine rows in ten are the same, the quantiles of the others count.
+        others. So values are clipped first, at 5 widths beyond the 5 % and 95 % quantiles, which
+        only values far out notice. Where nine rows in ten are the same, the quantiles of the others
+        count.
 
         Parameters
         ----------
@@ -53,7 +53,8 @@ class Scaling:
         n_samples, n_features = X.shape
         rows = np.arange(n_samples) if idx is None else np.sort(idx)
         weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
-        few = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_QUANTILE_ROWS)).astype(np.intp)
+        n_few = min(len(rows), max(_QUANTILE_ROWS[0], min(_QUANTILE_ROWS[1], 10**7 // n_features)))
+        few = np.linspace(0, len(rows) - 1, n_few).astype(np.intp)
         columns = X.tocsc() if sparse.issparse(X) else X
         centre, scale = np.zeros(n_features), np.ones(n_features)
         missing = np.zeros(n_features, dtype=bool)
@@ -62,7 +63,7 @@ class Scaling:
             block = slice(start, start + width)
             values = columns[:, block]
             values = values.toarray() if sparse.issparse(values) else values
-            values = (values if idx is None else values[rows]).astype(np.float64)
+            values = (values if idx is None else values[rows]).astype(np.float64, order="F")
             centre[block], scale[block], missing[block] = _moments(values, weight, few)
         return cls(centre, scale, missing)
 
@@ -76,22 +77,20 @@ def _moments(values, weight, few):
     missing = absent.any(axis=0)
     weight = np.where(absent, 0.0, weight[:, None]) if missing.any() else weight[:, None]
     values[absent] = 0.0
-    centre, scale, far = _plain_moments(values, weight)
-    for j in np.flatnonzero(far > _FAR):
-        here = weight[few, j if weight.shape[1] > 1 else 0]
-        low, high = _bulk(values[few[here > 0], j], here[here > 0])
+    for j in range(values.shape[1]):
+        own = weight[few, j if weight.shape[1] > 1 else 0]
+        low, high = _bulk(values[few[own > 0], j], own[own > 0])
         if low < high:
-            reach = _BEYOND * (high - low)
-            column = np.clip(values[:, j : j + 1], low - reach, high + reach)
-            own = weight[:, j : j + 1] if weight.shape[1] > 1 else weight
-            centre[j], scale[j] = (part[0] for part in _plain_moments(column, own)[:2])
-    return centre, scale, missing
+            with np.errstate(over="ignore"):
+                reach = _BEYOND * (high - low)
+            np.clip(values[:, j], low - reach, high + reach, out=values[:, j])
+    return *_plain_moments(values, weight), missing
 
 
 def _plain_moments(values, weight):
-    """Weighted mean, standard deviation and largest standardised value of each column.
+    """Weighted mean and standard deviation of each column, 1 where it does not vary.
 
-    A weight of 0 is absence. Columns that do not vary have the scale 1.
+    A weight of 0 is absence.
     """
     total = np.broadcast_to(weight, values.shape).sum(axis=0)
     total[total == 0] = 1.0  # a column without any value
@@ -102,14 +101,12 @@ def _plain_moments(values, weight):
     centre = (weight * values).sum(axis=0) / total
     values -= centre
     scale = np.sqrt((weight * values**2).sum(axis=0) / total)
-    constant = scale <= 10 * np.finfo(np.float64).eps
-    scale[constant] = 1.0
-    far = np.where(constant, 0.0, np.abs(np.where(weight > 0, values, 0.0)).max(axis=0) / scale)
-    return centre * unit, np.where(constant, 1.0, scale * unit), far
+    constant = (scale <= 10 * np.finfo(np.float64).eps) | (scale * unit < 1e-300)
+    return centre * unit, np.where(constant, 1.0, scale * unit)
 
 
 def _bulk(values, weight):
-    """Quantiles of a column between which its bulk lies; of a weighted sample, as if repeated."""
+    """Quantiles between which a column's bulk lies, as if a row of weight 2 were there twice."""
     if not len(values):
         return 0.0, 0.0
     order = np.argsort(values, kind="stable")

@@ -186,8 +186,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     --------
     >>> from sklearn.datasets import make_classification
     >>> from skmsc.neural import TabularNet
-    >>> X, y = make_classification(500, random_state=0)
-    >>> net = TabularNet(width=32, max_epochs=20, random_state=0).fit(X[:400], y[:400])
+    >>> X, y = make_classification(500, n_informative=8, random_state=0)
+    >>> net = TabularNet(width=32, random_state=0).fit(X[:400], y[:400])
     >>> net.predict_proba(X[400:]).shape
     (100, 2)
     >>> net.score(X[400:], y[400:]) > 0.8
