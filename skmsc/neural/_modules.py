@@ -52,6 +52,38 @@ class Standardise(nn.Module):
         return z
 
 
+class Dropout(nn.Module):
+    """Dropout whose masks cost less on a CPU than torch's, which take a third of training there.
+
+    One random number of 64 bits decides of four units; the share that is dropped is exact to 1 in
+    65,536.
+
+    Parameters
+    ----------
+    p : float
+        Share of the units that are dropped in training, in [0, 1).
+    """
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+        self.n_dropped = min(round(p * 2**16), 2**16 - 1)
+
+    def forward(self, x):
+        """Drop units, and scale the others so that the mean stays."""
+        if not self.training or not self.n_dropped:
+            return x
+        if x.device.type != "cpu":
+            return nn.functional.dropout(x, self.p)
+        random = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        random = random.view(torch.int16)[: x.numel()].view(x.shape)
+        return x * (random >= self.n_dropped - 2**15) * (2**16 / (2**16 - self.n_dropped))
+
+    def extra_repr(self):
+        """Show the share."""
+        return f"p={self.p}"
+
+
 class MLPTrunk(nn.Module):
     """Layers of linear map, ReLU and dropout. Shape: (b, n) -> (b, width)."""
 
@@ -59,7 +91,7 @@ class MLPTrunk(nn.Module):
         super().__init__()
         sizes = [n_inputs] + [width] * depth
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(size, width), nn.ReLU(), nn.Dropout(dropout))
+            nn.Sequential(nn.Linear(size, width), nn.ReLU(), Dropout(dropout))
             for size in sizes[:-1]
         )
 
@@ -84,7 +116,7 @@ class ResNetTrunk(nn.Module):
                 nn.LayerNorm(width),
                 nn.Linear(width, 2 * width),
                 nn.ReLU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(2 * width, width),
             )
             for _ in range(depth)

@@ -52,7 +52,7 @@ class Scaling:
         """
         n_samples, n_features = X.shape
         rows = np.arange(n_samples) if idx is None else np.sort(idx)
-        weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
+        weight = None if weight is None else weight[rows].astype(np.float64)
         n_few = min(len(rows), max(_QUANTILE_ROWS[0], min(_QUANTILE_ROWS[1], 10**7 // n_features)))
         few = np.linspace(0, len(rows) - 1, n_few).astype(np.intp)
         columns = X.tocsc() if sparse.issparse(X) else X
@@ -60,55 +60,57 @@ class Scaling:
         missing = np.zeros(n_features, dtype=bool)
         width = max(1, _MAX_BLOCK // max(len(rows), 1))
         for start in range(0, n_features, width):
-            block = slice(start, start + width)
-            values = columns[:, block]
-            values = values.toarray() if sparse.issparse(values) else values
-            values = (values if idx is None else values[rows]).astype(np.float64, order="F")
-            centre[block], scale[block], missing[block] = _moments(values, weight, few)
+            block = columns[:, start : start + width]
+            block = block.toarray(order="F") if sparse.issparse(block) else block
+            for j in range(block.shape[1]):
+                values = (block[:, j] if idx is None else block[rows, j]).astype(np.float64)
+                k = start + j
+                centre[k], scale[k], missing[k] = _moments(values, weight, few)
         return cls(centre, scale, missing)
 
 
 def _moments(values, weight, few):
-    """Centre, scale and missingness of columns, each of shape (n_columns,).
+    """Centre and scale of a column, and whether a value is missing.
 
-    `values` of shape (n_rows, n_columns) is overwritten; `few` are the rows whose quantiles count.
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows,), float64
+        May be overwritten.
+    weight : ndarray of shape (n_rows,) or None
+        Weights > 0.
+    few : ndarray of int
+        Rows whose quantiles count.
     """
-    absent = np.isnan(values)
-    missing = absent.any(axis=0)
-    weight = np.where(absent, 0.0, weight[:, None]) if missing.any() else weight[:, None]
-    values[absent] = 0.0
-    for j in range(values.shape[1]):
-        own = weight[few, j if weight.shape[1] > 1 else 0]
-        low, high = _bulk(values[few[own > 0], j], own[own > 0])
-        if low < high:
-            with np.errstate(over="ignore"):
-                reach = _BEYOND * (high - low)
-            np.clip(values[:, j], low - reach, high + reach, out=values[:, j])
-    return *_plain_moments(values, weight), missing
-
-
-def _plain_moments(values, weight):
-    """Weighted mean and standard deviation of each column, 1 where it does not vary.
-
-    A weight of 0 is absence.
-    """
-    total = np.broadcast_to(weight, values.shape).sum(axis=0)
-    total[total == 0] = 1.0  # a column without any value
+    present = ~np.isnan(values)
+    missing = not present.all()
+    if missing:
+        few = few[present[few]]
+    low, high = _bulk(values[few], np.ones(len(few)) if weight is None else weight[few])
+    if missing:
+        values = values[present]
+        weight = None if weight is None else weight[present]
+    if not values.size:
+        return 0.0, 1.0, missing
+    if low < high:
+        with np.errstate(over="ignore"):
+            reach = _BEYOND * (high - low)
+        np.clip(values, low - reach, high + reach, out=values)
     # In units of the largest value, whose square does not overflow.
-    unit = np.abs(np.where(weight > 0, values, 0.0)).max(axis=0)
-    unit[unit == 0] = 1.0
-    values = values / unit
-    centre = (weight * values).sum(axis=0) / total
+    unit = max(values.max(), -values.min()) or 1.0
+    values /= unit
+    centre = np.average(values, weights=weight)
     values -= centre
-    scale = np.sqrt((weight * values**2).sum(axis=0) / total)
-    constant = (scale <= 10 * np.finfo(np.float64).eps) | (scale * unit < 1e-300)
-    return centre * unit, np.where(constant, 1.0, scale * unit)
+    values *= values
+    scale = np.sqrt(np.average(values, weights=weight))
+    if scale <= 10 * np.finfo(np.float64).eps or scale * unit < 1e-300:
+        return centre * unit, 1.0, missing  # it does not vary
+    return centre * unit, scale * unit, missing
 
 
 def _bulk(values, weight):
     """Quantiles between which a column's bulk lies, as if a row of weight 2 were there twice."""
     if not len(values):
-        return 0.0, 0.0
+        return 0.0, 0.0  # nothing to go by
     order = np.argsort(values, kind="stable")
     values, weight = values[order], weight[order]
     low, middle, high = _quantiles(values, weight, (_BULK[0], 0.5, _BULK[1]))

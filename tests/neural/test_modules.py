@@ -8,7 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("skorch")
 
-from skmsc.neural._modules import MemberHeads, MLPTrunk, Standardise, TabularModule  # noqa: E402
+from skmsc.neural._modules import (  # noqa: E402
+    Dropout,
+    MemberHeads,
+    MLPTrunk,
+    Standardise,
+    TabularModule,
+)
 from skmsc.neural._scaling import Scaling  # noqa: E402
 
 CENTRE = np.array([0.0, 2.0, -1e6])
@@ -295,3 +301,27 @@ def test_trunks_of_another_output_shape(function, found):
         "A trunk must map (n_rows, n_inputs) to (n_rows, n_outputs), or to (n_rows, n_members, "
         f"n_outputs) for an ensemble; trunk Trunk maps (2, 3) to {found}."
     )
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    x = torch.ones(500, 401, requires_grad=True)
+    layer = Dropout(p)
+    output = layer(x)
+    dropped = (output == 0).double().mean().item()
+    assert abs(dropped - p) < 4 * (p * (1 - p) / x.numel()) ** 0.5 + 1e-12
+    kept = output[output != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - p)), rtol=1e-4, atol=0)
+    output.sum().backward()
+    assert torch.equal(x.grad, output)
+    assert layer.eval()(x) is x
+
+
+def test_dropout_decides_of_each_unit_by_itself():
+    torch.manual_seed(0)
+    kept = (Dropout(0.5)(torch.ones(4000, 64)) != 0).double()
+    correlation = torch.corrcoef(kept.T) - torch.eye(64)
+    assert correlation.abs().max() < 5 / 4000**0.5
+    torch.manual_seed(0)
+    assert torch.equal(kept, (Dropout(0.5)(torch.ones(4000, 64)) != 0).double())
