@@ -1,11 +1,11 @@
 """
-A cascade that catches what the forest catches
-==============================================
+A cascade that catches what the network catches
+===============================================
 
-Card transactions: few are fraud, and a random forest finds them well, but running it on every
-transaction is slow. Here a logistic regression screens the transactions, and only the suspicious
-ones reach the forest. The two are trained in the reverse of their working order: the forest tells
-the screen which frauds it would catch, and the screen learns not to lose those.
+Card transactions: few are fraud, and a network finds them well, but running it on every transaction
+is slow. Here a logistic regression screens the transactions, and only the suspicious ones reach the
+network. The two are trained in the reverse of their working order: the network tells the screen
+which frauds it would catch, and the screen learns not to lose those.
 
 Run it on simulated transactions, or with ``--data FILE`` on those of the Fraud Detection Handbook
 (a parquet file with its ``TX_*`` columns), by that book's protocol: train on a week, skip a week,
@@ -63,22 +63,21 @@ print(f"test:  {len(y_test):,} transactions, {y_test.sum():,} frauds ({y_test.me
 # %%
 # The cascade
 # -----------
-# At most 8 % of the rows may reach the forest. The screen sees the same features, and their logs.
-from sklearn.ensemble import RandomForestClassifier
+# At most 8 % of the rows may reach the net. The screen sees the same features, and their logs.
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skmsc import FeedbackCascadeClassifier, PassBudget
+from skmsc.neural import TabularNet
 
 screen = make_pipeline(
     make_union(FunctionTransformer(), FunctionTransformer(np.log1p)),  # the features, their logs
     StandardScaler(),
     LogisticRegression(max_iter=1000),
 )
-forest = RandomForestClassifier(200, min_samples_leaf=2, max_samples=0.5)
 cascade = FeedbackCascadeClassifier(
-    [("screen", screen), ("forest", forest)],
+    [("screen", screen), ("net", TabularNet())],
     feedback="caught",
     thresholds=PassBudget(0.08),
     random_state=0,
@@ -93,13 +92,13 @@ print(
 # %%
 # What each stage did
 # -------------------
-# On the test rows. Costs are measured, and told in units of one row through the forest. A fraud is
-# *caught* when the forest's score reaches the catch threshold; *retained recall* is the share of
-# these that reach the forest.
+# On the test rows. Costs are measured, and told in units of one row through the net. A fraud is
+# *caught* when the net's score reaches the catch threshold; *retained recall* is the share of
+# these that reach the net.
 seconds = cascade.measure_costs(X_test, n_repeats=3)
 cascade.stage_costs_ = seconds / seconds[-1]
 report = cascade.report(X_test, y_test)
-print(f"\nstage report (cost: forest = 1; caught: score >= {cascade.catch_threshold_:.3f})")
+print(f"\nstage report (cost: net = 1; caught: score >= {cascade.catch_threshold_:.3f})")
 print(report)
 
 # %%
@@ -107,7 +106,7 @@ print(report)
 # -----------------------
 # The frauds among the 1 % of each day's transactions that a model scores highest are those that a
 # team of that size would find. Time is that of one call for all test rows, so it counts what a call
-# to a forest of 200 trees costs beside its rows.
+# to the net costs beside its rows.
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
@@ -131,19 +130,19 @@ def median_time(function, n_repeats=3):
     return np.median(seconds)
 
 
-screen, forest = cascade.stages_
-models = {"screen alone": screen, "forest alone": forest, "cascade": cascade}
-forest_seconds = median_time(forest.predict_proba)
-print(f"\n{'':14}{'AP':>7}{'ROC AUC':>9}{'found':>7}{'time':>8}   (time: forest alone = 1)")
+screen, net = cascade.stages_
+models = {"screen alone": screen, "net alone": net, "cascade": cascade}
+net_seconds = median_time(net.predict_proba)
+print(f"\n{'':14}{'AP':>7}{'ROC AUC':>9}{'found':>7}{'time':>8}   (time: net alone = 1)")
 for name, model in models.items():
     score = model.predict_proba(X_test)[:, 1]
     ap, auc = average_precision_score(y_test, score), roc_auc_score(y_test, score)
-    ratio = median_time(model.predict_proba) / forest_seconds
+    ratio = median_time(model.predict_proba) / net_seconds
     print(f"{name:14}{ap:7.3f}{auc:9.3f}{found(score):7d}{ratio:8.3f}")
 
 # %%
-# More or fewer rows for the forest
-# ---------------------------------
+# More or fewer rows for the net
+# ------------------------------
 # Thresholds can be set anew without fitting anything: the picture follows the pass rate from 0.2 %
 # to all rows.
 import matplotlib.pyplot as plt
@@ -159,7 +158,7 @@ for rate in rates:
     cost.append(report.mean_cost)
 alone = {
     name: average_precision_score(y_test, model.predict_proba(X_test)[:, 1])
-    for name, model in zip(("screen alone", "forest alone"), (screen, forest), strict=True)
+    for name, model in zip(("screen alone", "net alone"), (screen, net), strict=True)
 }
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -167,20 +166,20 @@ left.plot(rates, kept, "o-", color="tab:blue")
 left.axvline(0.08, color="0.6", linestyle=":", label="the budget above")
 left.set(
     xscale="log",
-    xlabel="share of rows that may reach the forest",
+    xlabel="share of rows that may reach the net",
     ylabel="retained recall",
-    title="Caught frauds that reach the forest",
+    title="Caught frauds that reach the net",
     ylim=(0, 1.03),
 )
 left.legend(loc="lower right")
 right.plot(cost, ap, "o-", color="tab:blue", label="cascade")
-right.plot(1, alone["forest alone"], "s", color="tab:orange", label="forest alone")
+right.plot(1, alone["net alone"], "s", color="tab:orange", label="net alone")
 right.plot(
     cascade.stage_costs_[0], alone["screen alone"], "^", color="tab:green", label="screen alone"
 )
 right.set(
     xscale="log",
-    xlabel="cost of a row (forest alone = 1)",
+    xlabel="cost of a row (net alone = 1)",
     ylabel="average precision",
     title="Quality and cost",
 )

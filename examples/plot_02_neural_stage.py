@@ -4,8 +4,8 @@ A neural stage for your pipeline
 
 A network is worth a place behind a cheap screen only if it is as easy to use as the screen. Here
 `TabularNet` takes a dataframe with missing values through an ordinary pipeline, stops by the loss
-on the days that follow, is searched by `GridSearchCV`, and becomes the last stage of a cascade. What
-skorch gives a network, its history and callbacks, is still there.
+on the days that follow, is searched by `GridSearchCV`, and becomes the last stage of a cascade.
+What skorch gives a network, its history and callbacks, is still there.
 """
 
 # %%
@@ -53,8 +53,13 @@ def encoder():
 net = TabularNet(missing="mean", width=128, validation=last_tenth, random_state=0)
 model = make_pipeline(encoder(), net).fit(X[train], y[train])
 net = model[-1]
-print(f"classes {net.classes_}, stopped by {net.termination_condition_!r} after {net.n_iter_} epochs")
-print(f"kept: the weights of epoch {net.best_epoch_}; {net.count_multiply_adds():,} multiply-adds a row")
+print(
+    f"classes {net.classes_}, stopped by {net.termination_condition_!r} after {net.n_iter_} epochs"
+)
+print(
+    f"kept: the weights of epoch {net.best_epoch_}; "
+    f"{net.count_multiply_adds():,} multiply-adds a row"
+)
 
 # %%
 # A search
@@ -63,9 +68,68 @@ print(f"kept: the weights of epoch {net.best_epoch_}; {net.count_multiply_adds()
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 
 search = GridSearchCV(
-    make_pipeline(encoder(), TabularNet(missing="mean", width=64, max_epochs=10, random_state=0)),
-    {"tabularnet__dropout": [0.1, 0.4], "tabularnet__class_weight": [None, "balanced"]},
+    make_pipeline(encoder(), TabularNet(missing="mean", width=64, max_epochs=8, random_state=0)),
+    {"tabularnet__dropout": [0.1, 0.4]},
     scoring="neg_log_loss",
     cv=TimeSeriesSplit(3),
 ).fit(X[train], y[train])
 print(f"best by log loss: {search.best_params_}")
+
+# %%
+# Behind a screen
+# ---------------
+# As the last stage of a cascade it sees one row in seven. The encoder comes first, for both stages.
+# The cascade's net is another one than the net above, with another seed and validation rows drawn
+# by chance: on a hundred frauds that alone moves average precision by some hundredths.
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from skmsc import FeedbackCascadeClassifier, PassBudget, route
+
+screen = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000))
+cascade = make_pipeline(
+    encoder(),
+    FeedbackCascadeClassifier(
+        [("screen", screen), ("net", TabularNet(missing="mean", width=128))],
+        thresholds=PassBudget(0.15),
+        pos_label="fraud",
+        cv=TimeSeriesSplit(3),
+        random_state=0,
+    ),
+).fit(X[train], y[train])
+passed = (route(cascade, X[~train]).stage == 1).mean()
+print(f"share of the test rows that the net sees in the cascade: {passed:.3f}")
+
+encoded = cascade[0].transform(X[~train])
+score = {
+    "screen alone": cascade[-1].stages_[0].predict_proba(encoded)[:, 0],
+    "net alone": model.predict_proba(X[~train])[:, 0],
+    "cascade": cascade.predict_proba(X[~train])[:, 0],
+}
+for name, fraud in score.items():
+    ap = average_precision_score(y[~train] == "fraud", fraud)
+    print(f"{name:14}average precision {ap:.3f}")
+
+# %%
+# What is left of skorch
+# ----------------------
+# `net_` is a skorch net: its history tells the losses of each epoch.
+import matplotlib.pyplot as plt
+from sklearn.metrics import PrecisionRecallDisplay
+
+history = net.net_.history
+epochs = np.arange(1, len(history) + 1)
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+left.plot(epochs, history[:, "train_loss"], color="tab:blue", label="training, with dropout")
+left.plot(epochs, history[:, "valid_loss"], color="tab:orange", label="the tenth that follows")
+left.axvline(net.best_epoch_, color="0.6", linestyle=":", label="weights that were kept")
+left.set(xlabel="epoch", ylabel="log loss", title="When training stopped")
+left.legend()
+for name, fraud in score.items():
+    PrecisionRecallDisplay.from_predictions(
+        y[~train], fraud, pos_label="fraud", name=name, ax=right
+    )
+right.set(title="Days that no model saw")
+figure.savefig("neural_stage.png", dpi=120)
+plt.show()

@@ -9,7 +9,7 @@ from sklearn.datasets import make_classification
 torch = pytest.importorskip("torch")
 skorch = pytest.importorskip("skorch")
 
-from skmsc.neural import NetStage  # noqa: E402
+from skmsc.neural import NetStage, TensorBatches  # noqa: E402
 
 X, Y = make_classification(240, n_features=6, n_informative=4, random_state=0)
 
@@ -94,3 +94,48 @@ def test_same_seed_same_bits_and_torchs_generator_is_left_alone():
 
 def test_multiply_adds_of_linear_layers():
     assert NetStage(two_outputs(), random_state=0).fit(X, Y).count_multiply_adds() == 12
+
+
+class RowNet(skorch.NeuralNetClassifier):
+    """A net that makes its iterators itself."""
+
+    def get_iterator(self, dataset, training=False):
+        return super().get_iterator(dataset, training=training)
+
+
+def test_default_iterators_give_way_to_whole_batches_with_the_same_result():
+    plain = two_outputs()
+    with torch.random.fork_rng():
+        torch.manual_seed(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+        plain.fit(X.astype(np.float32), Y)
+    stage = NetStage(two_outputs(), random_state=0).fit(X, Y)
+    assert stage.net_.iterator_train is stage.net_.iterator_valid is TensorBatches
+    assert stage.net_.history[:, "valid_loss"] == plain.history[:, "valid_loss"]
+    np.testing.assert_array_equal(
+        stage.predict_proba(X), NetStage.of_fitted(plain).predict_proba(X)
+    )
+
+
+def iterators(**params):
+    return NetStage(two_outputs(**params), random_state=0).fit(X, Y).net_.iterator_train
+
+
+def test_iterators_of_the_callers_own_stay():
+    loader = torch.utils.data.DataLoader
+    assert iterators(iterator_train__num_workers=0) is loader
+    assert iterators(iterator_train=TensorBatches, iterator_train__shuffle=True) is TensorBatches
+    net = RowNet(torch.nn.Linear, module__in_features=6, module__out_features=2, verbose=0)
+    net.set_params(criterion=torch.nn.CrossEntropyLoss, max_epochs=1)
+    stage = NetStage(net, random_state=0).fit(sparse.csr_matrix(X), Y)
+    assert stage.net_.iterator_train is loader
+    assert stage.predict_proba(sparse.csr_matrix(X)).shape == (240, 2)
+
+
+@pytest.mark.parametrize("batch_size", [7, -1])
+def test_a_fitted_net_predicts_by_whole_batches_and_is_not_changed(batch_size):
+    net = two_outputs(batch_size=batch_size).fit(X.astype(np.float32), Y)
+    stage = NetStage.of_fitted(net)
+    np.testing.assert_allclose(
+        stage.predict_proba(X), net.predict_proba(X.astype(np.float32)), rtol=1e-5
+    )
+    assert net.iterator_valid is torch.utils.data.DataLoader
