@@ -1,8 +1,8 @@
-"""Datasets of the benchmarks: each function returns one train/test split as arrays."""
+"""Datasets of the benchmarks: each function returns one train/test split."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,8 +36,8 @@ class Split:
     ----------
     name : str
         What distinguishes this repeat from the others of its dataset.
-    X_train, X_test : ndarray of shape (n_samples, n_features)
-    y_train, y_test : ndarray of shape (n_samples,), values 0 and 1
+    X_train, X_test : ndarray or dataframe of shape (n_samples, n_features)
+    y_train, y_test : ndarray of shape (n_samples,), values 0 and 1, or 0 to n_classes - 1
     w_train, w_test : ndarray of shape (n_samples,) or None
         Sample weights.
     customer_test, day_test : ndarray of shape (n_test_samples,) or None
@@ -131,6 +131,74 @@ def ulb(data_dir, seed):
 
 
 @dataclass(frozen=True)
+class Table:
+    """How a file of mixed columns is read and split; by default stratified, a third tests.
+
+    Attributes
+    ----------
+    file, target : str
+    drop : tuple of str
+        Columns that are no features.
+    split_column : str or None
+        Column that says "train" or "test".
+    train_share : float or None
+        Share of the rows, the first of the file, that train.
+    """
+
+    file: str
+    target: str
+    drop: tuple = ()
+    split_column: str | None = None
+    train_share: float | None = None
+
+    @property
+    def is_fixed(self):
+        """Whether there is one split only."""
+        return self.split_column is not None or self.train_share is not None
+
+
+TABLES = {
+    "adult": Table("adult_census.parquet", "income", split_column="split"),
+    # Rows in the order of time; how long a call lasted is known only after it.
+    "bank": Table("bank_marketing_additional.parquet", "y", ("duration",), train_share=2 / 3),
+    "taiwan": Table("default_credit_taiwan.parquet", "class", ("ID",)),
+    "mammography": Table("mammography.parquet", "y"),
+    "letter": Table("letter.parquet", "lettr", train_share=0.8),
+    "pendigits": Table("pendigits.parquet", "digit", split_column="split"),
+}
+
+
+def table(data_dir, name, seed=0):
+    """One of `TABLES` as dataframes; the labels are 0, 1, ... in the order of the originals.
+
+    `seed` is that of a stratified split; a table with a split of its own has only this one.
+    """
+    how = TABLES[name]
+    check_files(data_dir, how.file)
+    frame = _read(Path(data_dir) / how.file)
+    y = np.unique(frame[how.target], return_inverse=True)[1]
+    rows, repeat = np.arange(len(y)), "fixed"
+    if how.split_column is not None:
+        train, test = (rows[frame[how.split_column] == part] for part in ("train", "test"))
+    elif how.train_share is not None:
+        train, test = np.split(rows, [round(how.train_share * len(y))])
+    else:
+        train, test = train_test_split(rows, test_size=1 / 3, stratify=y, random_state=seed)
+        repeat = str(seed)
+    no_features = [how.target, *how.drop, *filter(None, [how.split_column])]
+    X = frame.drop(columns=no_features)
+    return Split(repeat, X.iloc[train], y[train], X.iloc[test], y[test])
+
+
+def few_rows(split, n_train, seed):
+    """The same split with a stratified draw of its training rows."""
+    y = split.y_train
+    rows, _ = train_test_split(np.arange(len(y)), train_size=n_train, stratify=y, random_state=seed)
+    X = split.X_train.iloc[rows] if hasattr(split.X_train, "iloc") else split.X_train[rows]
+    return replace(split, X_train=X, y_train=y[rows])
+
+
+@dataclass(frozen=True)
 class SpecialistTrial:
     """Rows of one specialist trial; each part is ``(X, y)`` with the columns named below.
 
@@ -176,11 +244,11 @@ def specialist(seed, *, n_train=300, n_later=4000, n_test=20000):
     return SpecialistTrial(draw(n_later), draw(n_later), draw(n_train), draw(n_test))
 
 
-def imbalanced(n_train, n_test, seed=0):
-    """15 features, 1 % positives: rows for timing, where only the sizes matter."""
+def imbalanced(n_train, n_test, seed=0, *, n_features=15):
+    """1 % positives: rows for timing, where only the sizes matter."""
     X, y = make_classification(
         n_samples=n_train + n_test,
-        n_features=15,
+        n_features=n_features,
         n_informative=8,
         weights=[0.99],
         flip_y=0.002,

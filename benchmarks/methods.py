@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from benchmarks import reference
 from benchmarks.objective import best_f1_cut
@@ -72,6 +74,55 @@ def make_lightgbm(n_jobs=1):
 
 
 LAST_STAGES = {"forest": make_forest, "lightgbm": make_lightgbm}
+
+
+def make_tabular_net(seed=0, **parameters):
+    """A net with its defaults, on the CPU like the others."""
+    from skmsc.neural import TabularNet
+
+    return TabularNet(random_state=seed, device="cpu", **parameters)
+
+
+def make_small_tabm(seed=0):
+    """An ensemble trunk of 8 members and 128 units; its defaults, 32 and 256, take far longer."""
+    return make_tabular_net(seed, trunk="tabm", width=128, trunk_params={"k": 8})
+
+
+def make_default_lightgbm(seed=0):
+    """LightGBM as it comes, on one thread."""
+    from lightgbm import LGBMClassifier
+
+    return LGBMClassifier(random_state=seed, n_jobs=1, verbosity=-1)
+
+
+def make_default_mlp(seed=0):
+    """scikit-learn's net as it comes, on standardised columns."""
+    return make_pipeline(StandardScaler(), MLPClassifier(random_state=seed))
+
+
+def make_default_logistic(seed=0):
+    """Logistic regression on standardised columns; `seed` changes nothing."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+TABLE_MODELS = {
+    "TabularNet": make_tabular_net,
+    "TabularNet, small tabm": make_small_tabm,
+    "LightGBM": make_default_lightgbm,
+    "MLPClassifier": make_default_mlp,
+    "logistic": make_default_logistic,
+}
+
+
+def behind_one_hot(model, X):
+    """The model behind a one-hot encoding of the text columns of X, if it has any."""
+    texts = [] if isinstance(X, np.ndarray) else X.select_dtypes(exclude="number").columns.tolist()
+    if not texts:
+        return model
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    return make_pipeline(
+        ColumnTransformer([("texts", one_hot, texts)], remainder="passthrough"), model
+    )
 
 
 # --- what the methods of one split share ------------------------------------------------------

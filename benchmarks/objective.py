@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import t as student_t
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score
 
 PACKAGES = ("skmsc", "scikit-learn", "scikit-fallback", "lightgbm", "numpy", "scipy", "joblib")
+PACKAGES += ("torch", "skorch", "tabm")
 
 
 # --- measures ---------------------------------------------------------------------------------
@@ -57,18 +58,40 @@ def measure(split, answers, *, screen_cost, caught=None):
     """
     weight = split.w_test
     pass_rate = float(np.average(answers.passed, weights=weight))
-    values = {
-        "auc": roc_auc_score(split.y_test, answers.score, sample_weight=weight),
-        "ap": average_precision_score(split.y_test, answers.score, sample_weight=weight),
-    }
-    if split.customer_test is not None:
-        values["cp100"] = card_precision(
-            split.y_test, answers.score, split.customer_test, split.day_test
-        )
+    values = measure_ranking(split, answers.score)
     values["pass_rate"] = pass_rate
     values["cost"] = screen_cost * answers.screened + pass_rate
     if caught is not None:
         values["retained"] = retained_recall(answers.kept, caught, weight)
+    return {name: float(value) for name, value in values.items()}
+
+
+def measure_ranking(split, score):
+    """Measures of a score of the positive class, which see the order of the rows only."""
+    values = {
+        "auc": roc_auc_score(split.y_test, score, sample_weight=split.w_test),
+        "ap": average_precision_score(split.y_test, score, sample_weight=split.w_test),
+    }
+    if split.customer_test is not None:
+        values["cp100"] = card_precision(split.y_test, score, split.customer_test, split.day_test)
+    return values
+
+
+def measure_proba(split, proba):
+    """Measures of probabilities, shape (n_test_samples, n_classes), of unweighted test rows.
+
+    Of more than two classes: accuracy, and the mean over classes of the AUC of one against the
+    rest.
+    """
+    labels = np.arange(proba.shape[1])
+    if len(labels) == 2:
+        values = measure_ranking(split, proba[:, 1])
+    else:
+        values = {
+            "auc": roc_auc_score(split.y_test, proba, multi_class="ovr", labels=labels),
+            "accuracy": accuracy_score(split.y_test, proba.argmax(axis=1)),
+        }
+    values["log_loss"] = log_loss(split.y_test, proba, labels=labels)
     return {name: float(value) for name, value in values.items()}
 
 
@@ -120,6 +143,27 @@ def paired(records, key, value, of, against):
     if left.keys() != right.keys():
         raise ValueError(f"{of} and {against} were not run on the same {key}s.")
     return interval([left[repeat] - right[repeat] for repeat in left])
+
+
+def over_repeats(records, method, value, against=None):
+    """Interval over repeats of the mean over seeds; over seeds where there is one repeat only.
+
+    With `against`, of the difference from that method's mean over seeds in the same repeat.
+    """
+
+    def by_repeat(name):
+        found = {}
+        for record in records:
+            if record["method"] == name:
+                found.setdefault(record["repeat"], []).append(record[value])
+        return found
+
+    own = by_repeat(method)
+    other = by_repeat(against) if against else {repeat: [0.0] for repeat in own}
+    differences = [np.array(values) - np.mean(other[repeat]) for repeat, values in own.items()]
+    if len(differences) == 1:
+        return interval(differences[0])
+    return interval([values.mean() for values in differences])
 
 
 def expect(what, value, *, at_least=None, at_most=None):

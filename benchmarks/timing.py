@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from contextlib import contextmanager
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks.objective import markdown_table
 
 
-def interleaved(calls, *, baseline, seconds, n_calls=1, min_turns=5, warm=True):
+@contextmanager
+def torch_threads(n_threads):
+    """So many threads for torch and for all others, in the process at hand."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        with threadpool_limits(n_threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def interleaved(calls, *, baseline, seconds, n_calls=1, min_turns=5, warm=True, work=None):
     """Times of `calls` (name -> function), run in turn for `seconds`, and their ratios.
 
     A turn runs each call once untimed (if `warm`), then `n_calls` times: else a small call pays
     for the caches that the forest before it emptied. The order of the calls changes from turn to
     turn. Ratios are taken within a turn, so that a slow spell of the machine stands on both sides.
+    Where calls do unequal work, `work` (name -> amount) says how much, and times are those of one
+    unit of it.
 
     Returns
     -------
@@ -40,6 +58,8 @@ def interleaved(calls, *, baseline, seconds, n_calls=1, min_turns=5, warm=True):
                 turn[i, :, j] = time.perf_counter() - wall, time.process_time() - cpu
         turns.append(np.median(turn, axis=-1))
     seconds_of = np.array(turns)  # (n_turns, n_calls by name, wall and CPU)
+    if work is not None:
+        seconds_of /= np.array([work[name] for name in names])[:, None]
     ratios = seconds_of / seconds_of[:, [names.index(baseline)]]
     wall_s, (wall_ratio, ratio) = np.median(seconds_of[..., 0], axis=0), np.median(ratios, axis=0).T
     quartiles = np.quantile(ratios[..., 1], (0.25, 0.75), axis=0).T

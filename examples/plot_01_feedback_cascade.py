@@ -178,7 +178,6 @@ right.plot(
     cascade.stage_costs_[0], alone["screen alone"], "^", color="tab:green", label="screen alone"
 )
 right.set(
-    xscale="log",
     xlabel="cost of a row (net alone = 1)",
     ylabel="average precision",
     title="Quality and cost",

@@ -125,6 +125,7 @@ left.plot(epochs, history[:, "train_loss"], color="tab:blue", label="training, w
 left.plot(epochs, history[:, "valid_loss"], color="tab:orange", label="the tenth that follows")
 left.axvline(net.best_epoch_, color="0.6", linestyle=":", label="weights that were kept")
 left.set(xlabel="epoch", ylabel="log loss", title="When training stopped")
+left.xaxis.get_major_locator().set_params(integer=True)
 left.legend()
 for name, fraud in score.items():
     PrecisionRecallDisplay.from_predictions(
