@@ -7,7 +7,7 @@ release means reading one file.
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import _raise_for_params, _routing_enabled
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import _check_partial_fit_first_call
@@ -25,9 +25,7 @@ except ImportError:
     from sklearn.utils._estimator_html_repr import _VisualBlock
 
 __all__ = [
-    "HasMethods",
     "Interval",
-    "Options",
     "StrOptions",
     "_BaseComposition",
     "_VisualBlock",

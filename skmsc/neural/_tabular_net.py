@@ -12,19 +12,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from skmsc._checks import check_weight, no_half_fit
+from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._sklearn import (
-    HasMethods,
     Interval,
     StrOptions,
     _check_partial_fit_first_call,
-    _raise_for_params,
     _routing_enabled,
 )
 from skmsc.neural._batches import TensorBatches
@@ -38,6 +37,7 @@ from skmsc.neural._tabular_training import (
     WeightedNet,
     auto_batch_size,
     choose_validation,
+    log_shares,
     make_dataset,
     set_rate,
     train,
@@ -48,19 +48,21 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PREDICT_ROWS = 4096  # of a batch in predict: its activations stay in the cache
 _AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
 
-# What TabularNet sets itself and net_params may not hold.
-_OWN = (
-    "module",
-    "lr",
-    "max_epochs",
-    "batch_size",
-    "train_split",
-    "device",
-    "warm_start",
-    "classes",
-)
-_OWN += ("dataset", "iterator_train", "iterator_valid", "verbose", "predict_nonlinearity")
-_OWN += ("logit_offset",)
+# What TabularNet sets itself and net_params may not hold: with all that begins so, or as it stands.
+_OWN_PREFIXES = ("module", "dataset", "iterator_train", "iterator_valid", "train_split")
+_OWN = ("lr", "max_epochs", "batch_size", "device", "warm_start", "classes", "verbose")
+_OWN += ("predict_nonlinearity", "logit_offset", "optimizer__lr", "criterion")
+_OWN += ("criterion__reduction",)
+
+
+def _class_weights_are_known(net):
+    """Whether rows can be weighed without the others; raises AttributeError if not."""
+    if net.class_weight == "balanced":
+        raise AttributeError(
+            "partial_fit does not know all rows, as class_weight='balanced' needs: give a dict of "
+            "class weights."
+        )
+    return True
 
 
 class TabularNet(ClassifierMixin, BaseEstimator):
@@ -127,7 +129,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         Passed on to the skorch net: ``callbacks``, ``optimizer``, ``optimizer__betas``,
         ``criterion__label_smoothing``, ``compile``, ... Callbacks are copied.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the last `fit`. The standardisation stays.
+        Whether `fit` goes on from the weights of the last `fit`. The net stays as it was made, with
+        its standardisation; learning rate, epochs, batches, validation and callbacks are as set.
     device : str or torch.device, default="auto"
         Where the net is trained and run. "auto": a CUDA device if there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -169,7 +172,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     -----
     The mean and the standard deviation by which columns are standardised are those of their bulk,
     weighted; a value of 1e12 does not flatten the others. In the net, values beyond 10 standard
-    deviations grow like their logarithm.
+    deviations are drawn in to their logarithm, and those beyond 200 to one value.
 
     The loss is the weighted mean of the cross-entropies. With batches, a weight of 2 is not exactly
     the same as the row twice, which may fall into two batches; with all rows in one batch,
@@ -206,13 +209,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         "average_epochs": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "validation": [
-            Interval(Real, 0, 1, closed="neither"),
-            HasMethods("split"),
-            "array-like",
-            StrOptions({"auto"}),
-            None,
-        ],
+        "validation": "no_validation",  # see _check_validation
         "patience": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "logit_adjustment": [Interval(Real, 0, None, closed="left")],
@@ -298,12 +295,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             When an argument is not valid, fewer than two classes are left, or the loss becomes
             nan or infinite. The estimator is then as it was with `warm_start`, else not fitted.
         """
-        self._validate_params()
+        self._check_parameters()
         if self.warm_start and self.__sklearn_is_fitted__():
             return self._fit(X, y, sample_weight, split_params, going_on=True)
         with no_half_fit(self):
             return self._fit(X, y, sample_weight, split_params, going_on=False)
 
+    @available_if(_class_weights_are_known)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train on some more rows: once, at the constant rate `lr`, without validation.
 
@@ -329,12 +327,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             When an argument is not valid, y has a label that `classes_` lacks, or the loss becomes
             nan or infinite. The estimator is then as it was.
         """
-        self._validate_params()
-        if self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight='balanced' is not supported in partial_fit, which does not know all "
-                "rows: give a dict of class weights."
-            )
+        self._check_parameters()
         if self.__sklearn_is_fitted__():
             return self._partial_fit(X, y, classes, sample_weight, going_on=True)
         with no_half_fit(self):
@@ -402,7 +395,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         -------
         routing : MetadataRouter or MetadataRequest
         """
-        if not hasattr(self.validation, "split"):
+        if not self._has_splitter():
             return super().get_metadata_routing()
         return (
             MetadataRouter(owner=type(self).__name__)
@@ -425,21 +418,15 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, split_params, going_on):
         """Choose the rows that train and validate, make the net or go on with it, train it."""
         split_params = self._check_split_params(split_params)
-        self._check_net_params()
         device = self._check_device()
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         if not going_on:
-            self.classes_ = np.unique(y[used])
-            if self.classes_.size < 2:
-                raise ValueError(
-                    f"{type(self).__name__} needs at least 2 classes; y has 1 class: "
-                    f"{self.classes_.tolist()}."
-                )
+            self.classes_ = self._check_classes(np.unique(y[used]))
         codes = self._encode(y, used)
         weight = self._weigh(codes, weight, used)
         if weight is not None:
-            weight = weight / weight[used].mean()
+            weight = None if np.ptp(weight[used]) == 0 else weight / weight[used].mean()
         seed = self._draw_seed()
         parts = self._split(X, y, codes, used, split_params, seed)
         n_rows = len(codes) if parts is None else len(parts.train)
@@ -454,11 +441,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         if parts is not None and parts.valid is not None:
             stopping = EarlyStopping(patience=self.patience, threshold=0, load_best=True)
             callbacks.append(("early_stopping", stopping))
+
         with own_random_numbers(seed, device):
-            net = (
-                deepcopy(self.net_) if going_on else self._make_net(X, codes, weight, parts, device)
-            )
-            set_rate(net, self.lr)
+            net = self._net_to_train(X, codes, weight, parts, device, going_on)
             done = len(net.history)
             train(
                 net,
@@ -481,8 +466,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
 
     def _partial_fit(self, X, y, classes, sample_weight, going_on):
         """One epoch on some rows, with a net made for them or the last one."""
-        _check_partial_fit_first_call(self, classes)
-        self._check_net_params()
+        if _check_partial_fit_first_call(self, classes):
+            self._check_classes(self.classes_)
         device = self._check_device()
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
@@ -491,10 +476,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         parts = None if used.all() else Parts(np.flatnonzero(used), None)
         done = self.n_iter_ if going_on else 0
         with own_random_numbers(self._draw_seed() + done, device):
-            net = (
-                deepcopy(self.net_) if going_on else self._make_net(X, codes, weight, parts, device)
-            )
-            set_rate(net, self.lr)
+            net = self._net_to_train(X, codes, weight, parts, device, going_on)
             train(
                 net,
                 make_dataset(X, codes, weight),
@@ -508,29 +490,42 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.termination_condition_ = "max_epochs"
         return self
 
+    def _net_to_train(self, X, codes, weight, parts, device, going_on):
+        """The last net, at the learning rate that holds now, or a new one."""
+        if not going_on:
+            return self._make_net(X, codes, weight, parts, device)
+        set_rate(self.net_)
+        if self.net_.lr != self.lr:
+            for group in self.net_.optimizer_.param_groups:
+                group["initial_lr"] *= self.lr / self.net_.lr
+            self.net_.lr = self.lr
+            set_rate(self.net_)
+        return self.net_
+
     def _make_net(self, X, codes, weight, parts, device):
         """The skorch net, initialised for the training rows."""
         params = dict(self.net_params or {})
         params.pop("callbacks", None)
         if "optimizer" not in params:
-            params |= {"optimizer": torch.optim.AdamW, "optimizer__fused": True}
+            params = {"optimizer": torch.optim.AdamW, "optimizer__fused": True} | params
+        if "weight_decay" in _parameter_names(params["optimizer"]):
+            params = {"optimizer__weight_decay": self.weight_decay} | params
         trunk_params = dict(self.trunk_params or {})
-        named = TRUNKS if isinstance(self.trunk, str) else _parameter_names(self.trunk)
         for name in ("width", "depth", "dropout"):
-            if isinstance(self.trunk, str) or name in named:
+            if isinstance(self.trunk, str) or name in _parameter_names(self.trunk):
                 trunk_params.setdefault(name, getattr(self, name))
-        idx = None if parts is None else parts.train
-        log_shares = _log_shares(codes, weight, idx, self.classes_.size)
-        offset = self.logit_adjustment * log_shares if self.logit_adjustment else None
-        params.setdefault("optimizer__weight_decay", self.weight_decay)
-        # Batches of dense rows come from where the net is.
+        rows = slice(None) if parts is None else parts.train
+        own_weight = None if weight is None else weight[rows]
+        shares = torch.from_numpy(log_shares(codes[rows], own_weight, self.classes_.size))
+        adjustment = self.logit_adjustment
+        # Dense rows lie where the net is.
         on_device = {} if device.type == "cpu" else {"iterator_train__device": device}
         net = WeightedNet(
             TabularModule,
-            module__scaling=Scaling.of(X, weight, idx),
+            module__scaling=Scaling.of(X, weight, None if parts is None else parts.train),
             module__trunk=self.trunk,
             module__trunk_params=trunk_params,
-            module__log_prior=(1 - self.logit_adjustment) * log_shares,
+            module__log_prior=(1 - adjustment) * shares,
             module__dtype=_DTYPES[self.dtype],
             module__impute=self.missing == "mean",
             criterion=torch.nn.CrossEntropyLoss,
@@ -541,7 +536,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             iterator_valid=TensorBatches,
             iterator_valid__batch_size=_PREDICT_ROWS,
             predict_nonlinearity=to_proba,
-            logit_offset=offset,
+            logit_offset=adjustment * shares if adjustment else None,
             device=device,
             verbose=self.verbose,
             **on_device,
@@ -568,7 +563,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             return None if idx.size == codes.size else Parts(idx, None)
         if isinstance(validation, tuple):
             return Parts(idx, self._check_validation_rows(validation))
-        if isinstance(validation, Real):
+        if is_number(validation):
             chosen = choose_validation(codes[idx], validation, np.random.RandomState(seed))
             fit_idx, valid_idx = idx[~chosen], idx[chosen]
         else:
@@ -576,51 +571,97 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 validation, X, y, used=used, params=split_params, name="validation"
             )
             if not splits:
-                raise ValueError(f"validation={validation!r} gives no split.")
+                raise ValueError(f"validation={_shown(validation)} gives no split.")
             fit_idx, valid_idx = (idx[part] for part in splits[-1])
         if not valid_idx.size:
             raise ValueError(
-                f"validation={validation!r} leaves no row to validate with: of {idx.size} rows."
+                f"validation={_shown(validation)} leaves none of {idx.size} rows to validate with."
             )
-        absent = np.setdiff1d(np.arange(self.classes_.size), codes[fit_idx])
+        absent = np.setdiff1d(codes[idx], codes[fit_idx])
         if absent.size:
             raise ValueError(
-                f"validation={validation!r} leaves no training row of the classes "
+                f"validation={_shown(validation)} leaves no training row of the classes "
                 f"{self.classes_[absent].tolist()}."
             )
         return Parts(fit_idx, valid_idx)
 
     def _check_validation_rows(self, validation):
         """Dataset of the rows that are given for validation."""
-        if len(validation) not in (2, 3):
-            raise ValueError(
-                "A tuple given as validation must be (X, y) or (X, y, sample_weight); it has "
-                f"{len(validation)} items."
-            )
         X, y, *weight = validation
-        X = self._check_X(X, reset=False)
-        y = check_array(y, ensure_2d=False, dtype=None)
-        if y.ndim != 1 or len(y) != X.shape[0]:
-            raise ValueError(
-                f"y of validation must have shape ({X.shape[0]},), like its X; got {y.shape}."
-            )
-        weight = check_weight(weight[0], len(y)) if weight and weight[0] is not None else None
-        codes = self._encode(y, np.ones(len(y), dtype=bool), "y of validation")
+        try:
+            X = self._check_X(X)
+            y = check_array(y, ensure_2d=False, dtype=None)
+            if y.ndim != 1 or len(y) != X.shape[0]:
+                raise ValueError(f"y must have shape ({X.shape[0]},), like its X; got {y.shape}.")
+            weight = check_weight(weight[0], len(y)) if weight and weight[0] is not None else None
+            codes = self._encode(y, np.ones(len(y), dtype=bool))
+        except ValueError as error:
+            raise ValueError(f"The rows given as validation: {error}") from error
         weight = self._weigh(codes, weight, np.ones(len(y), dtype=bool))
         return make_dataset(X, codes, None if weight is None else weight / weight.mean())
 
+    def _check_parameters(self):
+        """Raise for a parameter that is not valid."""
+        self._validate_params()
+        validation, valid = self.validation, isinstance(self.validation, (str, tuple))
+        if isinstance(validation, str):
+            valid = validation == "auto"
+        elif isinstance(validation, tuple):
+            valid = len(validation) in (2, 3)
+        elif is_number(validation):
+            valid = 0 < validation < 1
+        elif validation is not None and not isinstance(validation, (bool, np.bool_)):
+            valid = hasattr(validation, "__iter__") or self._has_splitter()
+        else:
+            valid = validation is None
+        if not valid or isinstance(validation, type):
+            raise ValueError(
+                "validation must be a number in (0, 1), a splitter, an iterable of (train, test) "
+                "indices, a tuple (X, y) or (X, y, sample_weight), 'auto' or None; got "
+                f"{_shown(validation)}."
+            )
+        if isinstance(self.trunk, torch.nn.Module):
+            raise TypeError(
+                "trunk must be a class or a function that makes a module from the number of "
+                f"inputs; got the module {type(self.trunk).__name__}."
+            )
+        if isinstance(self.class_weight, dict):
+            values = list(self.class_weight.values())
+            if not all(is_number(value) and 0 <= value < math.inf for value in values):
+                raise ValueError(
+                    "class_weight must map classes to finite numbers >= 0; got "
+                    f"{self.class_weight!r}."
+                )
+        callbacks = (self.net_params or {}).get("callbacks")
+        if not isinstance(callbacks, (list, tuple, type(None))) or any(
+            not isinstance(item, (tuple, list)) and not hasattr(item, "on_train_begin")
+            for item in callbacks or ()
+        ):
+            raise TypeError(
+                f"net_params['callbacks'] must be a list of skorch callbacks; got {callbacks!r}."
+            )
+        for name in self.net_params or {}:
+            own = name in _OWN or name.split("__")[0] in _OWN_PREFIXES
+            if own or name.startswith("callbacks__"):
+                raise ValueError(
+                    f"net_params must not hold {name!r}, which {type(self).__name__} sets itself: "
+                    f"use its own parameters {sorted(self.get_params(deep=False))}."
+                )
+
+    def _has_splitter(self):
+        return hasattr(self.validation, "split") and not isinstance(self.validation, str)
+
     def _check_split_params(self, params):
         """Parameters of the splitter of `validation`; raises where nobody takes them."""
+        if not self._has_splitter():
+            if params:
+                raise TypeError(
+                    f"fit got the parameters {sorted(params)}, which only a splitter given as "
+                    f"validation takes; got validation={_shown(self.validation)}."
+                )
+            return {}
         if _routing_enabled():
-            if not hasattr(self.validation, "split"):
-                _raise_for_params(params, self, "fit")
-                return {}
             return process_routing(self, "fit", **params).splitter.split
-        if params and not hasattr(self.validation, "split"):
-            raise TypeError(
-                f"fit got the parameters {sorted(params)}, which only a splitter given as "
-                f"validation takes; got validation={self.validation!r}."
-            )
         return params
 
     def _check_device(self):
@@ -629,8 +670,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
+            torch.empty(1, device=device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ValueError(
                 f"device must be 'auto' or a device that torch has here; got {self.device!r}: "
                 f"{str(error).splitlines()[0]}"
@@ -639,13 +680,15 @@ class TabularNet(ClassifierMixin, BaseEstimator):
 
     def _check_X(self, X, y="no_validation", reset=False):
         """X as numeric rows, dense or CSR, in its own floating type; with y where it is given."""
+        fitted = self.__sklearn_is_fitted__()
+        impute = self.net_.module_.standardise.impute if fitted else self.missing == "mean"
         return validate_data(
             self,
             X,
             y,
             accept_sparse="csr",
             dtype=(np.float64, np.float32),
-            ensure_all_finite="allow-nan" if self.missing == "mean" else True,
+            ensure_all_finite="allow-nan" if impute else True,
             reset=reset,
         )
 
@@ -655,39 +698,45 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         return X, y, None if sample_weight is None else check_weight(sample_weight, len(y))
 
-    def _check_net_params(self):
-        """Raise when `net_params` holds what has a parameter of its own."""
-        for name in self.net_params or {}:
-            if name.split("__")[0] in _OWN or name in ("criterion", "criterion__reduction"):
-                raise ValueError(
-                    f"net_params must not hold {name!r}, which {type(self).__name__} sets itself: "
-                    f"use its own parameters {sorted(self.get_params(deep=False))}."
-                )
+    def _check_classes(self, classes):
+        """The classes; raises where there is only one."""
+        if len(classes) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes; got 1 class: {list(classes)}."
+            )
+        return classes
 
-    def _encode(self, y, used, name="y"):
+    def _encode(self, y, used):
         """Positions of labels in `classes_`; raises for a label that it lacks."""
-        codes = np.searchsorted(self.classes_, y).clip(max=self.classes_.size - 1)
-        unknown = used & (self.classes_[codes] != y)
+        try:
+            codes = np.searchsorted(self.classes_, y).clip(max=self.classes_.size - 1)
+            unknown = used & (self.classes_[codes] != y)
+        except TypeError:  # labels that do not compare
+            unknown = used
         if unknown.any():
             raise ValueError(
-                f"{name} has the labels {np.unique(y[unknown]).tolist()}, which are not among the "
+                f"y has the labels {np.unique(y[unknown])[:10].tolist()}, which are not among the "
                 f"classes {self.classes_.tolist()}."
             )
         return codes
 
     def _weigh(self, codes, weight, used):
-        """Weights times class weights; None where all rows in use count the same."""
-        if self.class_weight is not None:
-            weight = np.ones(len(codes)) if weight is None else weight
-            if self.class_weight == "balanced":
-                total = np.bincount(codes, weight, minlength=self.classes_.size)
-                of_class = total.sum() / (self.classes_.size * np.maximum(total, 1e-300))
-            else:
-                present = self.classes_[np.unique(codes[used])]
-                known = compute_class_weight(self.class_weight, classes=self.classes_, y=present)
-                of_class = known
-            weight = weight * of_class[codes]
-        return None if weight is None or np.ptp(weight[used]) == 0 else weight
+        """Weights times class weights; None where there are neither."""
+        if self.class_weight is None:
+            return weight
+        weight = np.ones(len(codes)) if weight is None else weight
+        if self.class_weight == "balanced":
+            total = np.bincount(codes, weight, minlength=self.classes_.size)
+            present = total > 0
+            of_class = np.zeros(total.size)
+            of_class[present] = total.sum() / (present.sum() * total[present])
+        else:
+            present = self.classes_[np.unique(codes[used])]
+            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=present)
+        weight = weight * of_class[codes]
+        if not weight[used].any():
+            raise ValueError(f"class_weight={self.class_weight!r} leaves no row with a weight.")
+        return weight
 
     def _draw_seed(self):
         """Integer that all random numbers of a fit come from."""
@@ -697,19 +746,21 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """Warn when the loss is not below that of the class shares alone."""
         if any(name.startswith("criterion") for name in self.net_params or {}):
             return  # another loss, of unknown floor
-        idx = None if parts is None else parts.train
-        log_shares = _log_shares(codes, weight, idx, self.classes_.size).numpy()
-        name, epoch = "train_loss", len(self.net_.history) - 1
-        if parts is not None and parts.valid is not None:
-            name, epoch, idx = "valid_loss", self.best_epoch_ - 1, parts.valid
-        if isinstance(idx, Dataset):
-            codes, weight, idx = (
-                idx.y,
-                idx.X["sample_weight"] if isinstance(idx.X, dict) else None,
-                None,
-            )
-        loss = -log_shares[codes] if weight is None else -log_shares[codes] * weight
-        floor = (loss if idx is None else loss[idx]).mean()
+        rows = slice(None) if parts is None else parts.train
+        own_weight = None if weight is None else weight[rows]
+        shares = log_shares(codes[rows], own_weight, self.classes_.size)
+        valid = None if parts is None else parts.valid
+        if valid is None:
+            name, epoch = "train_loss", len(self.net_.history) - 1
+            codes, weight = codes[rows], own_weight
+        else:
+            name, epoch = "valid_loss", self.best_epoch_ - 1
+            if isinstance(valid, np.ndarray):
+                codes, weight = codes[valid], None if weight is None else weight[valid]
+            else:
+                codes = valid.y
+                weight = valid.X["sample_weight"] if isinstance(valid.X, dict) else None
+        floor = -(shares[codes] if weight is None else shares[codes] * weight).mean()
         reached = self.net_.history[epoch][name]
         if reached >= max(floor, 1e-3):  # with extreme class weights both are near 0
             warnings.warn(
@@ -722,14 +773,14 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             )
 
 
-def _log_shares(codes, weight, idx, n_classes):
-    """Logarithms of the weighted class shares of some rows, shape (n_classes,)."""
-    if idx is not None:
-        codes, weight = codes[idx], None if weight is None else weight[idx]
-    total = np.bincount(codes, weight, minlength=n_classes)
-    return torch.from_numpy(np.log(np.maximum(total, 0.5) / total.sum()))
+def _parameter_names(function):
+    """Names of the parameters that a class or function takes."""
+    return inspect.signature(function).parameters
 
 
-def _parameter_names(trunk):
-    """Names of the parameters that a trunk's class or function takes."""
-    return inspect.signature(trunk).parameters
+def _shown(value):
+    """A value in an error: its repr where that is short, else its type."""
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"a {type(value).__name__}"

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 
 import numpy as np
-import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
+
+from skmsc.neural._batches import TensorBatches
 
 
 def make_dataset(X, codes, weight=None):
@@ -78,14 +80,24 @@ class WeightedNet(NeuralNetClassifier):
 
     def on_batch_end(self, net, training=False, **kwargs):
         """Stop when the loss is no number."""
-        loss = self.history[-1]["batches"][-1]["train_loss" if training else "valid_loss"]
+        name = "train_loss" if training else "valid_loss"
+        loss = self.history[-1]["batches"][-1][name]
         if not math.isfinite(loss):
-            lr = self.optimizer_.param_groups[0]["lr"]
-            raise ValueError(
-                f"The {'training' if training else 'validation'} loss became {loss} in epoch "
-                f"{len(self.history)} at a learning rate of {lr:.3g}: choose a smaller lr than "
-                f"{self.lr:.3g}."
-            )
+            self._raise_diverged(f"The {name} became {loss}")
+
+    def check_answers(self, dataset):
+        """Raise when the net gives no numbers, as after a last step that went wrong."""
+        batch, _ = next(iter(TensorBatches(dataset, self.batch_size)))
+        logits = self.evaluation_step((batch, None))
+        if not logits.isfinite().all():
+            self._raise_diverged("What the net answers became nan or infinite")
+
+    def _raise_diverged(self, what):
+        lr = self.optimizer_.param_groups[0]["lr"]
+        raise ValueError(
+            f"{what} in epoch {len(self.history)} at a learning rate of {lr:.3g}: choose a smaller "
+            f"lr than {self.lr:.3g}."
+        )
 
     def fit_loop(self, *args, **kwargs):
         """As skorch's; an interruption in the middle of an epoch is no end of training."""
@@ -126,7 +138,7 @@ class Cosine(Callback):
             factor = done / self.warmup
         else:
             factor = 0.5 + 0.5 * math.cos(math.pi * (done - self.warmup) / (1 - self.warmup))
-        set_rate(net, net.lr * factor)
+        set_rate(net, factor)
         self.step_ += 1
 
 
@@ -150,7 +162,8 @@ class Averaging(Callback):
         """Start from the weights as they are."""
         self.n_steps_ = 0
         self.shown_ = False
-        self._current = [part for part in net.module_.state_dict().values() if _is_float(part)]
+        parts = net.module_.state_dict().values()
+        self._current = [part for part in parts if part.is_floating_point()]
         self._other = [part.clone() for part in self._current]
 
     def on_batch_begin(self, net, training=False, **kwargs):
@@ -188,14 +201,10 @@ class Averaging(Callback):
             there.copy_(kept)
 
 
-def _is_float(tensor):
-    return torch.is_floating_point(tensor)
-
-
-def set_rate(net, lr):
-    """Set the learning rate of a net's optimiser."""
+def set_rate(net, factor=1.0):
+    """Set the learning rates of a net's optimiser to a factor of what its constructor got."""
     for group in net.optimizer_.param_groups:
-        group["lr"] = lr
+        group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
 
 
 class Parts:
@@ -219,17 +228,28 @@ class Parts:
 
 
 def train(net, dataset, *, epochs, batch_size, parts=None, callbacks=()):
-    """Train an initialised net for some epochs more; the net keeps no row."""
+    """Train an initialised net for some epochs more; the net keeps no row.
+
+    When training fails the net is as it was, history included.
+    """
+    before = deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+    n_epochs = len(net.history)
     net.max_epochs, net.batch_size, net.train_split = epochs, batch_size, parts
     net.callbacks = list(callbacks)
     net.initialize_callbacks()
     try:
         net.partial_fit(dataset, None)
-    except _Interrupted:
-        raise KeyboardInterrupt from None
+        net.check_answers(dataset)
+    except BaseException as error:
+        net.module_.load_state_dict(before[0])
+        net.optimizer_.load_state_dict(before[1])
+        del net.history[n_epochs:]
+        if isinstance(error, _Interrupted):
+            raise KeyboardInterrupt from None
+        raise
     finally:
         net.train_split = None
-    net.module_.eval()
+        net.module_.eval()
 
 
 def auto_batch_size(n_rows):
@@ -240,13 +260,20 @@ def auto_batch_size(n_rows):
 def choose_validation(codes, fraction, rng):
     """Mask of a stratified share of the rows, one row of each class at least left out of it.
 
-    Every so-manieth of the rows, sorted by class and shuffled within: shares are exact to a row,
-    classes may be as small as they like.
+    A row of each class is put aside; of the others, sorted by class and shuffled within, every
+    so-manieth is taken. The number is exact to a row, and classes may be as small as they like.
     """
     order = np.lexsort([rng.random_sample(codes.size), codes])
-    ticks = np.floor(fraction * np.arange(1, codes.size + 1) + rng.random_sample())
+    others = np.delete(order, np.unique(codes[order], return_index=True)[1])
+    share = min(fraction * codes.size / max(others.size, 1), 1.0)
+    ticks = np.floor(share * np.arange(others.size + 1) + rng.random_sample())
     chosen = np.zeros(codes.size, dtype=bool)
-    chosen[order] = np.diff(ticks, prepend=ticks[0]) > 0
-    first = order[np.unique(codes[order], return_index=True)[1]]
-    chosen[first] = False
+    chosen[others[np.diff(ticks) > 0]] = True
     return chosen
+
+
+def log_shares(codes, weight, n_classes):
+    """Logarithms of weighted class shares, shape (n_classes,); a class without rows counts half."""
+    total = np.bincount(codes, weight, minlength=n_classes).astype(np.float64)
+    total[total == 0] = 0.5 * total.sum() / codes.size
+    return np.log(total / total.sum())
