@@ -12,8 +12,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from benchmarks import reference
 from benchmarks.objective import best_f1_cut
@@ -52,6 +52,15 @@ class Answers(NamedTuple):
 def make_screen():
     """The first stage of every cascade here."""
     return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def make_log_screen():
+    """The same on the features and their logarithms, for features >= 0."""
+    return make_pipeline(
+        make_union(FunctionTransformer(), FunctionTransformer(np.log1p)),
+        StandardScaler(),
+        LogisticRegression(max_iter=1000),
+    )
 
 
 def make_forest(n_jobs=2):
@@ -219,13 +228,13 @@ def scikit_fallback(split, stages, rates):
         yield rate, Answers(score, passed, flagged=~passed & (score >= 0.5))
 
 
-def ours(split, last, rates, *, feedback, survivors=False, memory=None):
+def ours(split, last, rates, *, feedback, screen=None, survivors=False, memory=None):
     """FeedbackCascadeClassifier; `memory` lets the pass rates share one set of stage fits."""
     from skmsc import FeedbackCascadeClassifier, PassBudget
 
     for rate in rates:
         cascade = FeedbackCascadeClassifier(
-            stages=[("screen", make_screen()), ("final", last)],
+            stages=[("screen", screen or make_screen()), ("final", last)],
             feedback=feedback,
             thresholds=PassBudget(rate),
             survivor_rate=SURVIVOR_RATE if survivors else None,
