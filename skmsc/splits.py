@@ -8,6 +8,8 @@ from sklearn.model_selection import PredefinedSplit, check_cv
 
 from skmsc._sklearn import _check_method_params, take_rows
 
+__all__ = []  # for the package's own use
+
 
 def make_splits(cv, X, y, *, used=None, params=None, name="cv"):
     """Splits of the rows in use, as a list of (train, test) indices into these rows.
