@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -19,7 +19,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from skmsc._checks import check_weight, is_number, no_half_fit
+from skmsc._checks import check_weight, no_half_fit
 from skmsc._sklearn import (
     Interval,
     StrOptions,
@@ -30,29 +30,32 @@ from skmsc.neural._batches import TensorBatches
 from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
+from skmsc.neural._tabular_input import (
+    check_class_weight,
+    check_net_params,
+    check_trunk,
+    check_validation,
+    encode_labels,
+    find_device,
+    is_splitter,
+    shown,
+    split_rows,
+    weigh_rows,
+)
 from skmsc.neural._tabular_training import (
     Averaging,
     Cosine,
     Parts,
     WeightedNet,
     auto_batch_size,
-    choose_validation,
     log_shares,
     make_dataset,
     set_rate,
     train,
 )
-from skmsc.splits import make_splits
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PREDICT_ROWS = 4096  # of a batch in predict: its activations stay in the cache
-_AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
-
-# What TabularNet sets itself and net_params may not hold: with all that begins so, or as it stands.
-_OWN_PREFIXES = ("module", "dataset", "iterator_train", "iterator_valid", "train_split")
-_OWN = ("lr", "max_epochs", "batch_size", "device", "warm_start", "classes", "verbose")
-_OWN += ("predict_nonlinearity", "logit_offset", "optimizer__lr", "criterion")
-_OWN += ("criterion__reduction",)
 
 
 def _class_weights_are_known(net):
@@ -395,7 +398,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         -------
         routing : MetadataRouter or MetadataRequest
         """
-        if not self._has_splitter():
+        if not is_splitter(self.validation):
             return super().get_metadata_routing()
         return (
             MetadataRouter(owner=type(self).__name__)
@@ -418,17 +421,29 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, split_params, going_on):
         """Choose the rows that train and validate, make the net or go on with it, train it."""
         split_params = self._check_split_params(split_params)
-        device = self._check_device()
+        device = find_device(self.device)
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         if not going_on:
             self.classes_ = self._check_classes(np.unique(y[used]))
-        codes = self._encode(y, used)
-        weight = self._weigh(codes, weight, used)
+        codes = encode_labels(y, self.classes_, used)
+        weight = weigh_rows(codes, weight, used, self.classes_, self.class_weight)
         if weight is not None:
             weight = None if np.ptp(weight[used]) == 0 else weight / weight[used].mean()
         seed = self._draw_seed()
-        parts = self._split(X, y, codes, used, split_params, seed)
+        if isinstance(self.validation, tuple):
+            parts = Parts(np.flatnonzero(used), self._check_validation_rows())
+        else:
+            parts = split_rows(
+                self.validation,
+                X,
+                y,
+                codes,
+                used,
+                classes=self.classes_,
+                split_params=split_params,
+                seed=seed,
+            )
         n_rows = len(codes) if parts is None else len(parts.train)
         batch_size = self._even_batch_size(n_rows)
         n_batches = math.ceil(n_rows / batch_size)
@@ -468,11 +483,11 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """One epoch on some rows, with a net made for them or the last one."""
         if _check_partial_fit_first_call(self, classes):
             self._check_classes(self.classes_)
-        device = self._check_device()
+        device = find_device(self.device)
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
-        codes = self._encode(y, used)
-        weight = self._weigh(codes, weight, used)
+        codes = encode_labels(y, self.classes_, used)
+        weight = weigh_rows(codes, weight, used, self.classes_, self.class_weight)
         parts = None if used.all() else Parts(np.flatnonzero(used), None)
         done = self.n_iter_ if going_on else 0
         with own_random_numbers(self._draw_seed() + done, device):
@@ -553,130 +568,42 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         batch_size = auto_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
         return math.ceil(n_rows / math.ceil(n_rows / batch_size))
 
-    def _split(self, X, y, codes, used, split_params, seed):
-        """Rows that train and that validate; None: all train."""
-        validation, idx = self.validation, np.flatnonzero(used)
-        if isinstance(validation, str):
-            least, share = _AUTO_VALIDATION
-            validation = share if idx.size >= least else None
-        if validation is None:
-            return None if idx.size == codes.size else Parts(idx, None)
-        if isinstance(validation, tuple):
-            return Parts(idx, self._check_validation_rows(validation))
-        if is_number(validation):
-            chosen = choose_validation(codes[idx], validation, np.random.RandomState(seed))
-            fit_idx, valid_idx = idx[~chosen], idx[chosen]
-        else:
-            splits = make_splits(
-                validation, X, y, used=used, params=split_params, name="validation"
-            )
-            if not splits:
-                raise ValueError(f"validation={_shown(validation)} gives no split.")
-            fit_idx, valid_idx = (idx[part] for part in splits[-1])
-        if not valid_idx.size:
-            raise ValueError(
-                f"validation={_shown(validation)} leaves none of {idx.size} rows to validate with."
-            )
-        absent = np.setdiff1d(codes[idx], codes[fit_idx])
-        if absent.size:
-            raise ValueError(
-                f"validation={_shown(validation)} leaves no training row of the classes "
-                f"{self.classes_[absent].tolist()}."
-            )
-        return Parts(fit_idx, valid_idx)
-
-    def _check_validation_rows(self, validation):
+    def _check_validation_rows(self):
         """Dataset of the rows that are given for validation."""
-        X, y, *weight = validation
+        X, y, *weight = self.validation
         try:
             X = self._check_X(X)
             y = check_array(y, ensure_2d=False, dtype=None)
             if y.ndim != 1 or len(y) != X.shape[0]:
                 raise ValueError(f"y must have shape ({X.shape[0]},), like its X; got {y.shape}.")
             weight = check_weight(weight[0], len(y)) if weight and weight[0] is not None else None
-            codes = self._encode(y, np.ones(len(y), dtype=bool))
+            used = np.ones(len(y), dtype=bool)
+            codes = encode_labels(y, self.classes_, used)
         except ValueError as error:
             raise ValueError(f"The rows given as validation: {error}") from error
-        weight = self._weigh(codes, weight, np.ones(len(y), dtype=bool))
+        weight = weigh_rows(codes, weight, used, self.classes_, self.class_weight)
         return make_dataset(X, codes, None if weight is None else weight / weight.mean())
 
     def _check_parameters(self):
         """Raise for a parameter that is not valid."""
         self._validate_params()
-        validation, valid = self.validation, isinstance(self.validation, (str, tuple))
-        if isinstance(validation, str):
-            valid = validation == "auto"
-        elif isinstance(validation, tuple):
-            valid = len(validation) in (2, 3)
-        elif is_number(validation):
-            valid = 0 < validation < 1
-        elif validation is not None and not isinstance(validation, (bool, np.bool_)):
-            valid = hasattr(validation, "__iter__") or self._has_splitter()
-        else:
-            valid = validation is None
-        if not valid or isinstance(validation, type):
-            raise ValueError(
-                "validation must be a number in (0, 1), a splitter, an iterable of (train, test) "
-                "indices, a tuple (X, y) or (X, y, sample_weight), 'auto' or None; got "
-                f"{_shown(validation)}."
-            )
-        if isinstance(self.trunk, torch.nn.Module):
-            raise TypeError(
-                "trunk must be a class or a function that makes a module from the number of "
-                f"inputs; got the module {type(self.trunk).__name__}."
-            )
-        if isinstance(self.class_weight, dict):
-            values = list(self.class_weight.values())
-            if not all(is_number(value) and 0 <= value < math.inf for value in values):
-                raise ValueError(
-                    "class_weight must map classes to finite numbers >= 0; got "
-                    f"{self.class_weight!r}."
-                )
-        callbacks = (self.net_params or {}).get("callbacks")
-        if not isinstance(callbacks, (list, tuple, type(None))) or any(
-            not isinstance(item, (tuple, list)) and not hasattr(item, "on_train_begin")
-            for item in callbacks or ()
-        ):
-            raise TypeError(
-                f"net_params['callbacks'] must be a list of skorch callbacks; got {callbacks!r}."
-            )
-        for name in self.net_params or {}:
-            own = name in _OWN or name.split("__")[0] in _OWN_PREFIXES
-            if own or name.startswith("callbacks__"):
-                raise ValueError(
-                    f"net_params must not hold {name!r}, which {type(self).__name__} sets itself: "
-                    f"use its own parameters {sorted(self.get_params(deep=False))}."
-                )
-
-    def _has_splitter(self):
-        return hasattr(self.validation, "split") and not isinstance(self.validation, str)
+        check_validation(self.validation)
+        check_trunk(self.trunk)
+        check_class_weight(self.class_weight)
+        check_net_params(self.net_params, self.get_params(deep=False))
 
     def _check_split_params(self, params):
         """Parameters of the splitter of `validation`; raises where nobody takes them."""
-        if not self._has_splitter():
+        if not is_splitter(self.validation):
             if params:
                 raise TypeError(
                     f"fit got the parameters {sorted(params)}, which only a splitter given as "
-                    f"validation takes; got validation={_shown(self.validation)}."
+                    f"validation takes; got validation={shown(self.validation)}."
                 )
             return {}
         if _routing_enabled():
             return process_routing(self, "fit", **params).splitter.split
         return params
-
-    def _check_device(self):
-        """The device as torch has it; raises ValueError where there is none such."""
-        if isinstance(self.device, str) and self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(1, device=device).cpu()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(
-                f"device must be 'auto' or a device that torch has here; got {self.device!r}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        return device
 
     def _check_X(self, X, y="no_validation", reset=False):
         """X as numeric rows, dense or CSR, in its own floating type; with y where it is given."""
@@ -705,38 +632,6 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} needs at least 2 classes; got 1 class: {list(classes)}."
             )
         return classes
-
-    def _encode(self, y, used):
-        """Positions of labels in `classes_`; raises for a label that it lacks."""
-        try:
-            codes = np.searchsorted(self.classes_, y).clip(max=self.classes_.size - 1)
-            unknown = used & (self.classes_[codes] != y)
-        except TypeError:  # labels that do not compare
-            unknown = used
-        if unknown.any():
-            raise ValueError(
-                f"y has the labels {np.unique(y[unknown])[:10].tolist()}, which are not among the "
-                f"classes {self.classes_.tolist()}."
-            )
-        return codes
-
-    def _weigh(self, codes, weight, used):
-        """Weights times class weights; None where there are neither."""
-        if self.class_weight is None:
-            return weight
-        weight = np.ones(len(codes)) if weight is None else weight
-        if self.class_weight == "balanced":
-            total = np.bincount(codes, weight, minlength=self.classes_.size)
-            present = total > 0
-            of_class = np.zeros(total.size)
-            of_class[present] = total.sum() / (present.sum() * total[present])
-        else:
-            present = self.classes_[np.unique(codes[used])]
-            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=present)
-        weight = weight * of_class[codes]
-        if not weight[used].any():
-            raise ValueError(f"class_weight={self.class_weight!r} leaves no row with a weight.")
-        return weight
 
     def _draw_seed(self):
         """Integer that all random numbers of a fit come from."""
@@ -776,11 +671,3 @@ class TabularNet(ClassifierMixin, BaseEstimator):
 def _parameter_names(function):
     """Names of the parameters that a class or function takes."""
     return inspect.signature(function).parameters
-
-
-def _shown(value):
-    """A value in an error: its repr where that is short, else its type."""
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"a {type(value).__name__}"

@@ -257,21 +257,6 @@ def auto_batch_size(n_rows):
     return 2 ** round(min(max(math.log2(n_rows / 100), 5), 10))
 
 
-def choose_validation(codes, fraction, rng):
-    """Mask of a stratified share of the rows, one row of each class at least left out of it.
-
-    A row of each class is put aside; of the others, sorted by class and shuffled within, every
-    so-manieth is taken. The number is exact to a row, and classes may be as small as they like.
-    """
-    order = np.lexsort([rng.random_sample(codes.size), codes])
-    others = np.delete(order, np.unique(codes[order], return_index=True)[1])
-    share = min(fraction * codes.size / max(others.size, 1), 1.0)
-    ticks = np.floor(share * np.arange(others.size + 1) + rng.random_sample())
-    chosen = np.zeros(codes.size, dtype=bool)
-    chosen[others[np.diff(ticks) > 0]] = True
-    return chosen
-
-
 def log_shares(codes, weight, n_classes):
     """Logarithms of weighted class shares, shape (n_classes,); a class without rows counts half."""
     total = np.bincount(codes, weight, minlength=n_classes).astype(np.float64)
