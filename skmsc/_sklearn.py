@@ -38,6 +38,7 @@ __all__ = [
     "_raise_for_params",
     "_routing_enabled",
     "is_dataframe",
+    "own_request",
     "take_rows",
 ]
 
@@ -54,3 +55,8 @@ def take_rows(X, idx):
     if X is None:
         return None
     return _safe_indexing(X, idx)
+
+
+def own_request(routing):
+    """What an estimator asks for itself, of its metadata request or router."""
+    return getattr(routing, "_self_request", routing)

@@ -21,7 +21,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skmsc._checks import as_numbers
-from skmsc._sklearn import _check_method_params, _num_samples, _routing_enabled, take_rows
+from skmsc._sklearn import (
+    _check_method_params,
+    _num_samples,
+    _routing_enabled,
+    own_request,
+    take_rows,
+)
 from skmsc.calibration import Calibration
 
 __all__ = ["default_stages"]  # the rest is for the package's own use
@@ -170,9 +176,7 @@ def clone_stage(stage):
         from skmsc.neural import NetStage
 
         return NetStage(stage)
-    if isinstance(stage, Pipeline) and (
-        is_skorch_net(final_step(stage)) or isinstance(stage.steps[-1][1], Pipeline)
-    ):
+    if isinstance(stage, Pipeline) and is_skorch_net(final_step(stage)):
         name, last = stage.steps[-1]
         stage.steps[-1] = (name, clone_stage(last))
     return stage
@@ -229,7 +233,7 @@ def _declines_weight(part):
     """Whether a part of a stage says, by metadata routing, that it wants no `sample_weight`."""
     if not _routing_enabled():
         return False
-    fit = getattr(part.get_metadata_routing(), "fit", None)
+    fit = getattr(own_request(part.get_metadata_routing()), "fit", None)
     return fit is not None and fit.requests.get("sample_weight") is False
 
 

@@ -10,6 +10,8 @@ from skorch import NeuralNet
 from skorch.dataset import Dataset, ValidSplit
 from torch.utils.data import Subset
 
+_PLACED_AT_ONCE = 65_536  # rows
+
 _VALID = (
     "a skorch Dataset, or a Subset of one, whose X and y are numeric arrays, tensors, sparse "
     "matrices, dataframes or dicts of these"
@@ -20,10 +22,10 @@ class TensorBatches:
     """Batch iterator for skorch nets on arrays: slices whole batches instead of single rows.
 
     A `torch.utils.data.DataLoader` asks the dataset for one row after the other and stacks them
-    again; on tabular data that takes most of the time of training. This iterator takes its place as
-    `iterator_train` and `iterator_valid` of any skorch net whose dataset holds arrays, and gives
-    the same batches: what is numeric keeps its dtype, a missing y becomes zeros. X is not copied;
-    the indices of a `Subset`, as `train_split` makes them, are followed.
+    again; on tabular data that is a large part of the time of training. This iterator takes its
+    place as `iterator_train` and `iterator_valid` of any skorch net whose dataset holds arrays, and
+    gives the same batches: what is numeric keeps its dtype, a missing y becomes zeros. X is not
+    copied; the indices of a `Subset`, as `train_split` makes them, are followed.
 
     Parameters
     ----------
@@ -37,6 +39,9 @@ class TensorBatches:
         Draw a new order of the rows for each epoch.
     drop_last : bool, default=False
         Leave out the last batch if it is smaller than the others.
+    even : bool, default=False
+        Make all batches equally large, up to a row, rather than the last one smaller. There are as
+        many.
     generator : torch.Generator or None, default=None
         What the orders are drawn from; None: torch's own generator, which `torch.manual_seed`
         seeds.
@@ -81,6 +86,7 @@ class TensorBatches:
         batch_size=128,
         shuffle=False,
         drop_last=False,
+        even=False,
         generator=None,
         device=None,
     ):
@@ -92,6 +98,7 @@ class TensorBatches:
         self.batch_size = int(batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
+        self.even = even
         self.generator = generator
         self.device = device
         data, idx = _unfold(dataset)
@@ -111,16 +118,21 @@ class TensorBatches:
     def __iter__(self):
         """Yield (Xi, yi), new tensors, or containers of them, with at most `batch_size` rows."""
         if not self._moved:
-            rows = slice(None) if self._idx is None else self._idx
-            self._X, self._y = (_take(part, rows, self.device) for part in (self._X, self._y))
+            idx = torch.arange(self._n_samples) if self._idx is None else self._idx
+            self._X, self._y = (_place(part, idx, self.device) for part in (self._X, self._y))
             self._idx, self._moved = None, True
         order = self._idx
         if self.shuffle:
-            order = torch.randperm(self._n_samples, generator=self.generator)
+            order = torch.randperm(self._n_samples, generator=self.generator, device="cpu")
             order = order if self._idx is None else self._idx[order]
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            rows = slice(start, min(start + self.batch_size, self._n_samples))
-            rows = rows if order is None else order[rows]
+        n_batches = len(self)
+        for i in range(n_batches):
+            if self.even:
+                start, stop = (k * self._n_samples // n_batches for k in (i, i + 1))
+            else:
+                start = i * self.batch_size
+                stop = min(start + self.batch_size, self._n_samples)
+            rows = slice(start, stop) if order is None else order[start:stop]
             yield _take(self._X, rows, self.device), _take(self._y, rows, self.device)
 
 
@@ -226,3 +238,16 @@ def _take(data, rows, device):
     else:
         batch = data.index_select(0, rows.to(data.device))
     return batch if device is None else batch.to(device)
+
+
+def _place(data, idx, device):
+    """Rows of dense data on a device, which take no second copy on the way there."""
+    if isinstance(data, Mapping):
+        return {key: _place(part, idx, device) for key, part in data.items()}
+    if isinstance(data, list):
+        return [_place(part, idx, device) for part in data]
+    placed = torch.empty((len(idx), *data.shape[1:]), dtype=data.dtype, device=device)
+    for start in range(0, len(idx), _PLACED_AT_ONCE):
+        rows = idx[start : start + _PLACED_AT_ONCE]
+        placed[start : start + len(rows)] = _take(data, rows, device)
+    return placed

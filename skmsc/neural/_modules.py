@@ -18,7 +18,7 @@ class Standardise(nn.Module):
 
     Computed in float64, so that a timestamp keeps its seconds. Values beyond 10 standard deviations
     are drawn in to their logarithm, and those beyond 200 to one value, 40: a 1e12 is a large value
-    among others. (Drawing in more costs: on card fraud what is far out tells most.)
+    among others.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Standardise(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks cost less on a CPU than torch's, which take a third of training there.
+    """Dropout whose masks cost less on a CPU than torch's.
 
     One random number of 64 bits decides of four units; the share that is dropped is exact to 1 in
     65,536.
@@ -78,8 +78,8 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.p)
-        random = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        random = random.view(torch.int16)[: x.numel()].view(x.shape)
+        random = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        random = random.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
         return x * (random >= self.n_dropped - 2**15) * (2**16 / (2**16 - self.n_dropped))
 
     def extra_repr(self):
@@ -227,15 +227,22 @@ def _make_trunk(trunk, n_inputs, params):
 
 def _output_shape(trunk, n_inputs, dtype):
     """(d,) or (k, d), found with two rows; raises ValueError for any other."""
+    name = type(trunk).__name__
     trunk.eval()
-    with torch.no_grad():
-        output = trunk(torch.zeros(2, n_inputs, dtype=dtype))
+    try:
+        with torch.no_grad():
+            output = trunk(torch.zeros(2, n_inputs, dtype=dtype))
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"trunk {name} does not take rows of {n_inputs} inputs: {error}"
+        ) from error
     trunk.train()
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if not isinstance(shape, tuple) or len(shape) not in (2, 3) or shape[0] != 2:
+    if not isinstance(shape, tuple) or len(shape) not in (2, 3) or shape[0] != 2 or 0 in shape:
         raise ValueError(
             "A trunk must map (n_rows, n_inputs) to (n_rows, n_outputs), or to (n_rows, n_members, "
-            f"n_outputs) for an ensemble; trunk {type(trunk).__name__} maps {(2, n_inputs)} to "
-            f"{shape}."
+            f"n_outputs) for an ensemble; trunk {name} maps {(2, n_inputs)} to {shape}."
         )
+    if not output.is_floating_point():
+        raise ValueError(f"A trunk must give floats; trunk {name} gives {output.dtype}.")
     return shape[1:]

@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
 from skorch import NeuralNetBinaryClassifier
 
+from skmsc._checks import no_half_fit
 from skmsc.neural._batches import TensorBatches, suits
 from skmsc.neural._random import own_random_numbers
 
@@ -67,15 +68,15 @@ class NetStage(ClassifierMixin, BaseEstimator):
         self : NetStage
         """
         X = _check_X(X, self.net)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        classes, codes = np.unique(y, return_inverse=True)
         one_output = isinstance(self.net, NeuralNetBinaryClassifier)
         net = clone(self.net)
         if suits(net):
             net.set_params(iterator_train=TensorBatches, iterator_valid=TensorBatches)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        with own_random_numbers(seed, torch.device(net.device)):
+        with no_half_fit(self), own_random_numbers(seed, torch.device(net.device)):
             net.fit(X, codes.astype(np.float32 if one_output else np.int64))
-        self.net_ = net
+        self.net_, self.classes_ = net, classes
         self.n_features_in_ = X.shape[1]
         return self
 

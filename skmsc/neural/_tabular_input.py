@@ -21,7 +21,7 @@ _OWN += ("criterion__reduction",)
 
 def is_splitter(validation):
     """Whether `validation` splits rows; strings have a method `split` too."""
-    return hasattr(validation, "split") and not isinstance(validation, (str, type))
+    return hasattr(validation, "split") and not isinstance(validation, (str, bytes, type))
 
 
 def check_validation(validation):
@@ -33,7 +33,7 @@ def check_validation(validation):
     elif is_number(validation):
         valid = 0 < validation < 1
     else:
-        of_splits = hasattr(validation, "__iter__") and not isinstance(validation, type)
+        of_splits = hasattr(validation, "__iter__") and not isinstance(validation, (type, bytes))
         valid = validation is None or of_splits or is_splitter(validation)
     if not valid:
         raise ValueError(
@@ -65,12 +65,19 @@ def check_class_weight(class_weight):
 def check_net_params(net_params, names):
     """Raise for what a net cannot be given beside the parameters of TabularNet, its `names`."""
     callbacks = (net_params or {}).get("callbacks")
-    if not isinstance(callbacks, (list, tuple, type(None))) or any(
-        not isinstance(item, (tuple, list)) and not hasattr(item, "on_train_begin")
+    if not isinstance(callbacks, (list, tuple, type(None))) or not all(
+        hasattr(item[-1] if isinstance(item, (tuple, list)) and item else item, "on_train_begin")
         for item in callbacks or ()
     ):
         raise TypeError(
             f"net_params['callbacks'] must be a list of skorch callbacks; got {callbacks!r}."
+        )
+    taken = {item[0] for item in callbacks or () if isinstance(item, (tuple, list))}
+    taken &= {"averaging", "early_stopping", "lr_schedule"}
+    if taken:
+        raise ValueError(
+            f"net_params['callbacks'] must not hold the names {sorted(taken)}, which TabularNet "
+            "gives its own."
         )
     for name in net_params or {}:
         own = name in _OWN or name.split("__")[0] in _OWN_PREFIXES
@@ -87,8 +94,8 @@ def find_device(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(1, device=found).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(1, dtype=torch.float64, device=found).cpu()  # input is standardised in float64
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(
             f"device must be 'auto' or a device that torch has here; got {device!r}: "
             f"{str(error).splitlines()[0]}"
@@ -168,8 +175,9 @@ def split_rows(validation, X, y, codes, used, *, classes, split_params, seed):
 def choose_validation(codes, fraction, rng):
     """Mask of a stratified share of the rows, one row of each class at least left out of it.
 
-    A row of each class is put aside; of the others, sorted by class and shuffled within, every
-    so-manieth is taken. The number is exact to a row, and classes may be as small as they like.
+    A row of each class is put aside; of the others, sorted by class and shuffled within,
+    evenly spaced ones are taken. The number is exact to a row, and classes may be as small as they
+    like.
     """
     order = np.lexsort([rng.random_sample(codes.size), codes])
     others = np.delete(order, np.unique(codes[order], return_index=True)[1])

@@ -50,7 +50,6 @@ from skmsc.neural._tabular_training import (
     auto_batch_size,
     log_shares,
     make_dataset,
-    set_rate,
     train,
 )
 
@@ -108,12 +107,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         Times that the rows are seen, unless `validation` ends training sooner.
     batch_size : int or "auto", default="auto"
         Rows in a batch. "auto": about a hundredth of the rows, a power of 2 from 32 to 1024.
-        Batches of an epoch are made equally large; with as many rows as there are, or more, all
-        rows are one batch.
+        The batches of an epoch are equally large, up to a row; with as many rows as there are, or
+        more, all rows are one batch.
     validation : float, splitter, iterable, tuple of arrays, "auto" or None, default="auto"
         Rows whose loss decides when training stops and which epoch's weights are kept. A float: a
         stratified share of the rows. A splitter (`TimeSeriesSplit`, `GroupShuffleSplit`, ...) or
-        an iterable of (train, test) indices: its last split; rows in neither part are not used.
+        an iterable of (train, test) indices: its last split; rows in neither part are not used. In
+        a cascade or a search give a splitter: indices speak of the rows of each fit.
         A tuple ``(X, y)`` or ``(X, y, sample_weight)``: other rows. None: no validation, all
         epochs. "auto": a tenth of 100 rows and more, none of fewer.
     patience : int, default=5
@@ -130,12 +130,14 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         Of the weights. Input is standardised, and probabilities are taken, in float64 either way.
     net_params : dict, default=None
         Passed on to the skorch net: ``callbacks``, ``optimizer``, ``optimizer__betas``,
-        ``criterion__label_smoothing``, ``compile``, ... Callbacks are copied.
+        ``criterion__label_smoothing``, ``compile``, ... Callbacks are copied; at the end of an
+        epoch they see the running average of the weights.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last `fit`. The net stays as it was made, with
         its standardisation; learning rate, epochs, batches, validation and callbacks are as set.
     device : str or torch.device, default="auto"
-        Where the net is trained and run. "auto": a CUDA device if there is one, else the CPU.
+        Where the net is trained and run. "auto": a CUDA device if there is one, else the CPU. On a
+        CUDA device whose free memory is twice the training rows these lie there while they train.
     random_state : int, RandomState instance or None, default=None
         Seed of the validation rows, the initial weights, dropout and the order of batches. The same
         seed gives the same bits on the same machine with the same number of threads.
@@ -296,9 +298,15 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             When an argument is not valid, fewer than two classes are left, or the loss becomes
-            nan or infinite. The estimator is then as it was with `warm_start`, else not fitted.
+            nan or infinite.
+        TypeError
+            When a callback or the trunk is not of the right kind, or nobody takes a further
+            parameter.
+        ImportError
+            When `trunk="tabm"` and the package is not there.
+
+        Whatever is raised, with `warm_start` the estimator is then as it was, else not fitted.
         """
-        self._check_parameters()
         if self.warm_start and self.__sklearn_is_fitted__():
             return self._fit(X, y, sample_weight, split_params, going_on=True)
         with no_half_fit(self):
@@ -329,8 +337,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         ValueError
             When an argument is not valid, y has a label that `classes_` lacks, or the loss becomes
             nan or infinite. The estimator is then as it was.
+        TypeError, ImportError
+            As in `fit`.
         """
-        self._check_parameters()
         if self.__sklearn_is_fitted__():
             return self._partial_fit(X, y, classes, sample_weight, going_on=True)
         with no_half_fit(self):
@@ -348,6 +357,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         -------
         proba : ndarray of shape (n_samples, n_classes), float64
             Columns in the order of `classes_`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            When X has another number of features than in fit, or values that are not finite.
         """
         check_is_fitted(self)
         X = self._check_X(X, reset=False)
@@ -386,6 +402,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         n_multiply_adds : int
         """
         check_is_fitted(self)
+        self.net_.module_.eval()
         row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             self.net_.module_(row)
@@ -420,14 +437,14 @@ class TabularNet(ClassifierMixin, BaseEstimator):
 
     def _fit(self, X, y, sample_weight, split_params, going_on):
         """Choose the rows that train and validate, make the net or go on with it, train it."""
+        self._check_parameters()
         split_params = self._check_split_params(split_params)
-        device = find_device(self.device)
+        device = find_device(self.net_.device if going_on else self.device)
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
-        used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         if not going_on:
-            self.classes_ = self._check_classes(np.unique(y[used]))
-        codes = encode_labels(y, self.classes_, used)
-        weight = weigh_rows(codes, weight, used, self.classes_, self.class_weight)
+            present = y if weight is None else y[weight > 0]
+            self.classes_ = self._check_classes(np.unique(present))
+        codes, weight, used = self._weigh(y, weight)
         if weight is not None:
             weight = None if np.ptp(weight[used]) == 0 else weight / weight[used].mean()
         seed = self._draw_seed()
@@ -445,7 +462,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 seed=seed,
             )
         n_rows = len(codes) if parts is None else len(parts.train)
-        batch_size = self._even_batch_size(n_rows)
+        batch_size = self._batch_size(n_rows)
         n_batches = math.ceil(n_rows / batch_size)
         callbacks, stopping = [], None
         if self.lr_schedule == "cosine":
@@ -453,50 +470,55 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         if self.average_epochs:
             window = max(1, round(self.average_epochs * n_batches))
             callbacks.append(("averaging", Averaging(window)))
+        callbacks += self._callbacks()
         if parts is not None and parts.valid is not None:
             stopping = EarlyStopping(patience=self.patience, threshold=0, load_best=True)
-            callbacks.append(("early_stopping", stopping))
+            callbacks.append(("early_stopping", stopping))  # last, so that all see its epoch
 
-        with own_random_numbers(seed, device):
-            net = self._net_to_train(X, codes, weight, parts, device, going_on)
-            done = len(net.history)
+        done = self.n_iter_ if going_on else 0
+        shares = self._log_shares(codes, weight, parts)
+        with own_random_numbers(seed + done, device):
+            net = self.net_ if going_on else self._make_net(X, weight, parts, shares, device)
             train(
                 net,
                 make_dataset(X, codes, weight),
+                lr=self.lr,
                 epochs=self.max_epochs,
                 batch_size=batch_size,
                 parts=parts,
-                callbacks=callbacks + self._callbacks(),
+                callbacks=callbacks,
             )
         self.net_ = net
         self.n_iter_ = len(net.history)
-        self.best_epoch_ = stopping.best_epoch_ if stopping else self.n_iter_
+        # A callback may have ended the first epoch before its loss was compared.
+        self.best_epoch_ = (stopping.best_epoch_ if stopping else 0) or self.n_iter_
         if self.n_iter_ - done == self.max_epochs:
             self.termination_condition_ = "max_epochs"
         else:
             stopped = stopping is not None and stopping.misses_ == self.patience
             self.termination_condition_ = "no_improvement" if stopped else "callback"
-        self._warn_if_nothing_learned(codes, weight, parts)
+        self._warn_if_nothing_learned(codes, weight, parts, shares)
         return self
 
     def _partial_fit(self, X, y, classes, sample_weight, going_on):
         """One epoch on some rows, with a net made for them or the last one."""
+        self._check_parameters()
         if _check_partial_fit_first_call(self, classes):
             self._check_classes(self.classes_)
-        device = find_device(self.device)
+        device = find_device(self.net_.device if going_on else self.device)
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
-        used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
-        codes = encode_labels(y, self.classes_, used)
-        weight = weigh_rows(codes, weight, used, self.classes_, self.class_weight)
+        codes, weight, used = self._weigh(y, weight)
         parts = None if used.all() else Parts(np.flatnonzero(used), None)
+        shares = self._log_shares(codes, weight, parts)
         done = self.n_iter_ if going_on else 0
         with own_random_numbers(self._draw_seed() + done, device):
-            net = self._net_to_train(X, codes, weight, parts, device, going_on)
+            net = self.net_ if going_on else self._make_net(X, weight, parts, shares, device)
             train(
                 net,
                 make_dataset(X, codes, weight),
+                lr=self.lr,
                 epochs=1,
-                batch_size=self._even_batch_size(int(used.sum())),
+                batch_size=self._batch_size(int(used.sum())),
                 parts=parts,
                 callbacks=self._callbacks(),
             )
@@ -505,20 +527,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.termination_condition_ = "max_epochs"
         return self
 
-    def _net_to_train(self, X, codes, weight, parts, device, going_on):
-        """The last net, at the learning rate that holds now, or a new one."""
-        if not going_on:
-            return self._make_net(X, codes, weight, parts, device)
-        set_rate(self.net_)
-        if self.net_.lr != self.lr:
-            for group in self.net_.optimizer_.param_groups:
-                group["initial_lr"] *= self.lr / self.net_.lr
-            self.net_.lr = self.lr
-            set_rate(self.net_)
-        return self.net_
-
-    def _make_net(self, X, codes, weight, parts, device):
-        """The skorch net, initialised for the training rows."""
+    def _make_net(self, X, weight, parts, shares, device):
+        """The skorch net, initialised for the training rows and their log class shares."""
         params = dict(self.net_params or {})
         params.pop("callbacks", None)
         if "optimizer" not in params:
@@ -529,12 +539,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         for name in ("width", "depth", "dropout"):
             if isinstance(self.trunk, str) or name in _parameter_names(self.trunk):
                 trunk_params.setdefault(name, getattr(self, name))
-        rows = slice(None) if parts is None else parts.train
-        own_weight = None if weight is None else weight[rows]
-        shares = torch.from_numpy(log_shares(codes[rows], own_weight, self.classes_.size))
-        adjustment = self.logit_adjustment
-        # Dense rows lie where the net is.
-        on_device = {} if device.type == "cpu" else {"iterator_train__device": device}
+        shares, adjustment = torch.from_numpy(shares), self.logit_adjustment
         net = WeightedNet(
             TabularModule,
             module__scaling=Scaling.of(X, weight, None if parts is None else parts.train),
@@ -543,18 +548,20 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             module__log_prior=(1 - adjustment) * shares,
             module__dtype=_DTYPES[self.dtype],
             module__impute=self.missing == "mean",
+            classes=list(range(self.classes_.size)),
             criterion=torch.nn.CrossEntropyLoss,
             criterion__reduction="none",
             lr=self.lr,
             iterator_train=TensorBatches,
             iterator_train__shuffle=True,
+            iterator_train__even=True,
+            iterator_train__device=None,
             iterator_valid=TensorBatches,
             iterator_valid__batch_size=_PREDICT_ROWS,
             predict_nonlinearity=to_proba,
             logit_offset=adjustment * shares if adjustment else None,
             device=device,
             verbose=self.verbose,
-            **on_device,
             **params,
         )
         return net.initialize()
@@ -563,10 +570,20 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """Copies of the caller's callbacks, which training changes."""
         return deepcopy(list((self.net_params or {}).get("callbacks") or []))
 
-    def _even_batch_size(self, n_rows):
-        """Rows in a batch, when all batches are about equally large."""
-        batch_size = auto_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
-        return math.ceil(n_rows / math.ceil(n_rows / batch_size))
+    def _batch_size(self, n_rows):
+        return auto_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
+
+    def _weigh(self, y, weight):
+        """Codes of labels, weights times class weights or None, and the mask of rows in use."""
+        used = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        codes = encode_labels(y, self.classes_, used)
+        weight = weigh_rows(codes, weight, used, self.classes_, self.class_weight)
+        return codes, weight, used if weight is None else used & (weight > 0)
+
+    def _log_shares(self, codes, weight, parts):
+        """Logarithms of the class shares of the rows that train."""
+        rows = slice(None) if parts is None else parts.train
+        return log_shares(codes[rows], None if weight is None else weight[rows], len(self.classes_))
 
     def _check_validation_rows(self):
         """Dataset of the rows that are given for validation."""
@@ -577,11 +594,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             if y.ndim != 1 or len(y) != X.shape[0]:
                 raise ValueError(f"y must have shape ({X.shape[0]},), like its X; got {y.shape}.")
             weight = check_weight(weight[0], len(y)) if weight and weight[0] is not None else None
-            used = np.ones(len(y), dtype=bool)
-            codes = encode_labels(y, self.classes_, used)
+            codes, weight, _ = self._weigh(y, weight)
         except ValueError as error:
             raise ValueError(f"The rows given as validation: {error}") from error
-        weight = weigh_rows(codes, weight, used, self.classes_, self.class_weight)
         return make_dataset(X, codes, None if weight is None else weight / weight.mean())
 
     def _check_parameters(self):
@@ -629,7 +644,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """The classes; raises where there is only one."""
         if len(classes) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes; got 1 class: {list(classes)}."
+                f"{type(self).__name__} needs at least 2 classes; got 1 class: {classes.tolist()}."
             )
         return classes
 
@@ -637,24 +652,22 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """Integer that all random numbers of a fit come from."""
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _warn_if_nothing_learned(self, codes, weight, parts):
+    def _warn_if_nothing_learned(self, codes, weight, parts, shares):
         """Warn when the loss is not below that of the class shares alone."""
         if any(name.startswith("criterion") for name in self.net_params or {}):
             return  # another loss, of unknown floor
-        rows = slice(None) if parts is None else parts.train
-        own_weight = None if weight is None else weight[rows]
-        shares = log_shares(codes[rows], own_weight, self.classes_.size)
         valid = None if parts is None else parts.valid
-        if valid is None:
-            name, epoch = "train_loss", len(self.net_.history) - 1
-            codes, weight = codes[rows], own_weight
+        name, epoch = "valid_loss", self.best_epoch_ - 1
+        if isinstance(valid, Dataset):
+            codes = valid.y
+            weight = valid.X["sample_weight"] if isinstance(valid.X, dict) else None
         else:
-            name, epoch = "valid_loss", self.best_epoch_ - 1
-            if isinstance(valid, np.ndarray):
-                codes, weight = codes[valid], None if weight is None else weight[valid]
+            rows = slice(None) if parts is None else parts.train
+            if valid is None:
+                name, epoch = "train_loss", len(self.net_.history) - 1
             else:
-                codes = valid.y
-                weight = valid.X["sample_weight"] if isinstance(valid.X, dict) else None
+                rows = valid
+            codes, weight = codes[rows], None if weight is None else weight[rows]
         floor = -(shares[codes] if weight is None else shares[codes] * weight).mean()
         reached = self.net_.history[epoch][name]
         if reached >= max(floor, 1e-3):  # with extreme class weights both are near 0

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
+import torch
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
@@ -25,8 +26,8 @@ class _Interrupted(Exception):
 class WeightedNet(NeuralNetClassifier):
     """A skorch net of a `TabularModule`; its classes are the codes 0, 1, ...
 
-    X is an array, or a dict of "X" and "sample_weight", weights with mean 1. Of each epoch but the
-    last, the history keeps the figures of the epoch, not those of its batches.
+    X is an array, or a dict of "X" and "sample_weight", weights with mean 1. The history keeps
+    the figures of each epoch, those of batches only while the epoch lasts.
 
     Parameters
     ----------
@@ -85,12 +86,12 @@ class WeightedNet(NeuralNetClassifier):
         if not math.isfinite(loss):
             self._raise_diverged(f"The {name} became {loss}")
 
-    def check_answers(self, dataset):
-        """Raise when the net gives no numbers, as after a last step that went wrong."""
+    def check_outputs(self, dataset):
+        """Raise when outputs are no numbers, as after a last step that went wrong."""
         batch, _ = next(iter(TensorBatches(dataset, self.batch_size)))
         logits = self.evaluation_step((batch, None))
         if not logits.isfinite().all():
-            self._raise_diverged("What the net answers became nan or infinite")
+            self._raise_diverged("The net's outputs became nan or infinite")
 
     def _raise_diverged(self, what):
         lr = self.optimizer_.param_groups[0]["lr"]
@@ -143,7 +144,7 @@ class Cosine(Callback):
 
 
 class Averaging(Callback):
-    """Validate, and answer in the end, with a running average of the weights.
+    """Validate, and predict in the end, with a running average of the weights.
 
     An exponential moving average does to the noise of single steps what a falling learning rate
     does, at any time: the validation loss is that of weights which are worth keeping. Training goes
@@ -162,8 +163,11 @@ class Averaging(Callback):
         """Start from the weights as they are."""
         self.n_steps_ = 0
         self.shown_ = False
-        parts = net.module_.state_dict().values()
-        self._current = [part for part in parts if part.is_floating_point()]
+        self._current = [
+            part
+            for name, part in net.module_.state_dict().items()
+            if part.is_floating_point() and not name.startswith("standardise.")
+        ]
         self._other = [part.clone() for part in self._current]
 
     def on_batch_begin(self, net, training=False, **kwargs):
@@ -227,29 +231,52 @@ class Parts:
         return Subset(dataset, self.train), valid
 
 
-def train(net, dataset, *, epochs, batch_size, parts=None, callbacks=()):
+def train(net, dataset, *, lr, epochs, batch_size, parts=None, callbacks=()):
     """Train an initialised net for some epochs more; the net keeps no row.
 
     When training fails the net is as it was, history included.
     """
+    kept = {name: getattr(net, name) for name in (*_SETTINGS, "callbacks_")}
     before = deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
     n_epochs = len(net.history)
-    net.max_epochs, net.batch_size, net.train_split = epochs, batch_size, parts
-    net.callbacks = list(callbacks)
-    net.initialize_callbacks()
     try:
-        net.partial_fit(dataset, None)
-        net.check_answers(dataset)
+        for group in net.optimizer_.param_groups:
+            group["initial_lr"] = group.get("initial_lr", group["lr"]) * lr / net.lr
+        settings = (lr, epochs, batch_size, parts, list(callbacks), _place_for(net, dataset))
+        vars(net).update(zip(_SETTINGS, settings, strict=True))
+        set_rate(net)
+        net.initialize_callbacks()
+        net.partial_fit(dataset.X, dataset.y)
+        net.check_outputs(dataset)
     except BaseException as error:
         net.module_.load_state_dict(before[0])
         net.optimizer_.load_state_dict(before[1])
         del net.history[n_epochs:]
+        vars(net).update(kept)
         if isinstance(error, _Interrupted):
             raise KeyboardInterrupt from None
         raise
     finally:
-        net.train_split = None
+        net.train_split = net.iterator_train__device = None
+        if net.history:
+            net.history[-1]["batches"] = []
+        for _, callback in net.callbacks_:
+            if isinstance(callback, EarlyStopping):
+                callback.best_model_weights_ = None
         net.module_.eval()
+
+
+# What `train` sets of a net.
+_SETTINGS = ("lr", "max_epochs", "batch_size", "train_split", "callbacks", "iterator_train__device")
+
+
+def _place_for(net, dataset):
+    """The net's device where it has room for the rows, which then go there once; else None."""
+    device = torch.device(net.device)
+    X = dataset.X["X"] if isinstance(dataset.X, dict) else dataset.X
+    if device.type != "cuda" or not hasattr(X, "nbytes"):
+        return None
+    return device if X.nbytes < torch.cuda.mem_get_info(device)[0] / 2 else None
 
 
 def auto_batch_size(n_rows):

@@ -136,6 +136,11 @@ def fitted_attributes(net):
     return [name for name in vars(net) if name.endswith("_")]
 
 
+def figures(net):
+    """The history, without what it keeps of single batches."""
+    return [{k: v for k, v in row.items() if k != "batches"} for row in net.net_.history]
+
+
 def weights_of(module):
     return np.concatenate([part.detach().numpy().ravel() for part in module.parameters()])
 
@@ -364,6 +369,41 @@ def test_equal_weights_are_no_weights():
     np.testing.assert_array_equal(weighted.predict_proba(X), net.predict_proba(X))
 
 
+def partly_fitted(rows, **params):
+    """Weights of a net after partial fits on some rows each, with weights of their own."""
+    net = small(**EXACT, **params)
+    for own_rows, weight in rows:
+        net.partial_fit(X[own_rows], Y[own_rows], [0, 1], weight)
+    return weights_of(net.net_.module_)
+
+
+def test_equal_weights_count_in_partial_fit():
+    # What makes them hardly unequal makes them hardly another net.
+    nearly = np.where(np.arange(240) == 0, 2 + 1e-9, 2.0)
+    twice, hardly, plain = (
+        partly_fitted([(slice(None), None), (slice(None), weight), (slice(None), None)])
+        for weight in (np.full(240, 2.0), nearly, None)
+    )
+    np.testing.assert_allclose(twice, hardly, rtol=1e-6)
+    assert np.abs(twice - plain).max() > 1e-4
+
+
+def test_class_weights_count_in_batches_of_one_class():
+    parts = [slice(None), Y == 0, Y == 1, Y == 0]
+    weight = np.where(Y == 1, 20.0, 1.0) * (1 + 1e-12 * np.arange(240))  # no two are equal
+    by_class = partly_fitted([(rows, None) for rows in parts], class_weight={0: 1.0, 1: 20.0})
+    by_row = partly_fitted([(rows, weight[rows]) for rows in parts])
+    np.testing.assert_allclose(by_class, by_row, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+def test_partial_fit_starts_from_weighted_shares_and_half_a_row_of_absent_classes(factor):
+    net = small(**EXACT | {"lr": 1e-30}).partial_fit(X3, Y3, [0, 1, 2, 9], factor * W)
+    totals = np.append(np.bincount(Y3, W), 0.5 * W.mean())
+    shares = torch.softmax(net.net_.module_.head.bias, dim=0).detach().numpy()
+    np.testing.assert_allclose(shares, totals / totals.sum())
+
+
 def test_rows_given_twice_in_a_split_train_twice():
     train, test = np.arange(160), np.arange(160, 240)
     times = 1 + np.arange(160) % 2
@@ -442,6 +482,26 @@ def test_a_fraction_is_stratified_and_leaves_a_row_of_each_class(fraction, seed)
     assert not np.isin(trained, rows_of(witness.validated)).any()
 
 
+@pytest.mark.filterwarnings("ignore:TabularNet learned nothing")
+@pytest.mark.parametrize(
+    "validation, n_rows, n_classes, n_valid", [("auto", 100, 10, 10), (0.2, 10, 2, 2)]
+)
+@pytest.mark.parametrize("seed", range(20))
+def test_few_rows_of_a_class_validate_whatever_the_seed(
+    validation, n_rows, n_classes, n_valid, seed
+):
+    witness = Witness()
+    net = small(validation=validation, random_state=seed, net_params={"callbacks": [witness]})
+    net.set_params(max_epochs=1).fit(X[:n_rows], np.arange(n_rows) % n_classes)
+    assert len(rows_of(witness.validated)) == n_valid
+
+
+def test_splits_may_be_an_iterator():
+    net = small(validation=HALVES).fit(X, Y)
+    once = small(validation=iter(HALVES)).fit(X, Y)
+    np.testing.assert_array_equal(once.predict_proba(X), net.predict_proba(X))
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_seed_draws_the_validation_rows(seed):
     witnesses = Witness(), Witness(), Witness()
@@ -505,6 +565,17 @@ def test_validation_losses_are_weighted_like_the_training_loss(
     assert min(net.net_.history[:, "valid_loss"]) == pytest.approx(expected)
 
 
+def test_balanced_weights_of_validation_are_those_of_its_classes():
+    # Of the classes that it lacks there is nothing to weigh.
+    two = Y3 < 2
+    validation = (X3[two], Y3[two], 1e8 * W[two])
+    net = small(class_weight="balanced", validation=validation, dtype="float64").fit(X3, Y3)
+    losses = -np.log(net.predict_proba(X3[two])[np.arange(two.sum()), Y3[two]])
+    weight = W[two] / np.bincount(Y3[two], W[two])[Y3[two]]
+    expected = np.average(losses, weights=weight)
+    assert min(net.net_.history[:, "valid_loss"]) == pytest.approx(expected)
+
+
 def test_weights_of_rows_held_out_keep_their_proportion_to_the_others():
     rows = np.arange(180, 240)
     net = small(validation=LAST_OF, dtype="float64").fit(X, Y, W)
@@ -525,13 +596,23 @@ def test_a_net_that_learns_nothing_says_so():
     assert net.n_iter_ == 2
 
 
+def test_losses_that_are_all_but_0_are_something_learned():
+    # Rows of one class weigh next to nothing: always predicting the other is all but right, and
+    # no warning is due where the loss is a little above that of the shares.
+    net = small(class_weight={0: 1000.0, 1: 1e-4}, lr=0.3).fit(X, Y)
+    share = 1e-4 * Y.sum() / (1e-4 * Y.sum() + 1000 * (1 - Y).sum())
+    of_shares = -share * np.log(share) - (1 - share) * np.log1p(-share)
+    assert of_shares < net.net_.history[-1, "train_loss"] < 1e-3
+    np.testing.assert_array_equal(net.predict(X), 0)
+
+
 # What goes wrong
 
 
 def test_a_loss_that_is_no_number_is_an_error():
     net = small(**EXACT, net_params={"callbacks": [Poison(1)]})
     message = (
-        r"^The training loss became nan in epoch 2 at a learning rate of 0\.01: choose a smaller "
+        r"^The train_loss became nan in epoch 2 at a learning rate of 0\.01: choose a smaller "
         r"lr than 0\.01\.$"
     )
     with pytest.raises(ValueError, match=message):
@@ -553,7 +634,25 @@ def test_too_large_a_rate_is_an_error(dtype, lr):
 
 def test_a_validation_loss_that_is_no_number_is_an_error():
     net = small(**EXACT | {"lr": 1e200, "max_epochs": 1, "validation": LAST_OF})
-    with pytest.raises(ValueError, match="The validation loss became nan in epoch 1"):
+    with pytest.raises(ValueError, match="The valid_loss became nan in epoch 1"):
+        net.fit(X, Y)
+    assert fitted_attributes(net) == []
+
+
+LAST_STEP = r"^The net's outputs became nan or infinite in epoch {} at a learning rate of {}: "
+
+
+def test_a_last_step_that_goes_wrong_is_an_error():
+    net = small(**EXACT | {"lr": 1e20, "max_epochs": 1, "dtype": "float32"})
+    with pytest.raises(ValueError, match=LAST_STEP.format(1, r"1e\+20")):
+        net.fit(X, Y)
+    assert fitted_attributes(net) == []
+
+
+@pytest.mark.parametrize("validation", [None, 0.2])
+def test_weights_that_are_no_numbers_in_the_end_are_an_error(validation):
+    net = small(validation=validation, net_params={"callbacks": [Poison(5)]})
+    with pytest.raises(ValueError, match=LAST_STEP.format(5, r"0\.01")):
         net.fit(X, Y)
     assert fitted_attributes(net) == []
 
@@ -562,30 +661,55 @@ FAILURES = [
     pytest.param(Raise(KeyboardInterrupt, 7, "on_grad_computed"), KeyboardInterrupt, id="Ctrl-C"),
     pytest.param(Raise(KeyboardInterrupt, 7, "on_batch_begin"), KeyboardInterrupt, id="Ctrl-C 2"),
     pytest.param(Raise(RuntimeError, 7, "on_epoch_end"), RuntimeError, id="callback"),
+    pytest.param(Raise(RuntimeError, 5, "on_train_begin"), RuntimeError, id="begin"),
+    pytest.param(Raise(RuntimeError, 10, "on_train_end"), RuntimeError, id="end"),
     pytest.param(Poison(6), ValueError, id="nan"),
+    pytest.param(Poison(10), ValueError, id="nan in the end"),
+]
+
+# What a net trains with, beside its rows.
+WAYS = [
+    pytest.param(EXACT, id="one batch"),
+    pytest.param({"lr_schedule": "cosine", "dropout": 0.3}, id="batches, average, cosine"),
 ]
 
 
 @pytest.mark.parametrize("callback, error", FAILURES)
-def test_a_warm_start_that_fails_leaves_the_net_as_it_was(callback, error):
-    net = small(**EXACT, warm_start=True).fit(X, Y)
-    before, module = net.predict_proba(X), net.net_
-    net.set_params(net_params={"callbacks": [callback]})
+@pytest.mark.parametrize("way", WAYS)
+def test_a_warm_start_that_fails_leaves_the_net_as_it_was(way, callback, error):
+    net = small(**way, warm_start=True).fit(X, Y)
+    untouched, same = copy.deepcopy(net), net.net_
+    net.set_params(net_params={"callbacks": [callback]}, lr=0.02)
     with pytest.raises(error):
         net.fit(X[:200], Y[:200])
-    np.testing.assert_array_equal(net.predict_proba(X), before)
-    assert net.net_ is module and net.n_iter_ == len(module.history) == 5
+    np.testing.assert_array_equal(net.predict_proba(X), untouched.predict_proba(X))
+    assert figures(net) == figures(untouched)
+    assert net.net_ is same and net.n_iter_ == net.best_epoch_ == 5
+    # The optimiser has forgotten it too.
+    net.set_params(net_params=None, lr=0.01).fit(X, Y)
+    np.testing.assert_array_equal(net.predict_proba(X), untouched.fit(X, Y).predict_proba(X))
 
 
-def test_a_partial_fit_that_fails_leaves_the_net_as_it_was():
-    net = small().partial_fit(X, Y, classes=[0, 1])
-    before = net.predict_proba(X)
-    net.set_params(lr=1e30)
-    with pytest.raises(ValueError, match="The training loss became nan in epoch 2"):
+@pytest.mark.parametrize(
+    "params, lr, message",
+    [
+        ({}, 1e30, "The train_loss became nan in epoch 2"),
+        (EXACT | {"dtype": "float32"}, 1e20, LAST_STEP.format(2, r"1e\+20")),
+    ],
+    ids=["batches", "last step"],
+)
+def test_a_partial_fit_that_fails_leaves_the_net_as_it_was(params, lr, message):
+    net = small(**params).partial_fit(X, Y, classes=[0, 1])
+    untouched = copy.deepcopy(net)
+    net.set_params(lr=lr)
+    with pytest.raises(ValueError, match=message):
         net.partial_fit(X, Y)
-    np.testing.assert_array_equal(net.predict_proba(X), before)
+    np.testing.assert_array_equal(net.predict_proba(X), untouched.predict_proba(X))
+    assert figures(net) == figures(untouched)
     net.set_params(lr=0.01).partial_fit(X, Y)
     assert net.n_iter_ == 2
+    proba = untouched.partial_fit(X, Y).predict_proba(X)
+    np.testing.assert_allclose(net.predict_proba(X), proba, rtol=1e-6)
 
 
 @pytest.mark.parametrize("hook", ["on_batch_begin", "on_grad_computed", "on_batch_end"])
@@ -675,6 +799,33 @@ def test_a_warm_start_keeps_classes_and_standardisation():
     after = net.net_.module_.state_dict()
     for name, part in before.items():
         assert torch.equal(part, after[name]), name
+
+
+@pytest.mark.filterwarnings("ignore:TabularNet learned nothing")
+@pytest.mark.parametrize("validation", ["auto", 0.2])
+def test_a_warm_start_on_rows_of_one_class(validation):
+    net = small(warm_start=True, validation=validation).fit(X, Y)
+    net.fit(X[Y == 0], Y[Y == 0])
+    np.testing.assert_array_equal(net.classes_, [0, 1])
+    assert net.n_iter_ > 5
+
+
+def local_class():
+    class Local(torch.nn.Linear):
+        def __init__(self, n_inputs):
+            super().__init__(n_inputs, 4)
+
+    return Local
+
+
+@pytest.mark.parametrize(
+    "trunk",
+    [local_class(), lambda n_inputs: torch.nn.Linear(n_inputs, 4)],
+    ids=["class", "function"],
+)
+def test_trunks_that_cannot_be_pickled_train_on(trunk):
+    net = small(trunk, warm_start=True).partial_fit(X, Y, classes=[0, 1])
+    assert net.partial_fit(X, Y).fit(X, Y).n_iter_ == 7
 
 
 def test_a_warm_start_stops_by_its_own_validation_losses():
@@ -828,6 +979,45 @@ def test_net_params_reach_the_skorch_net():
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.5, 0.25)
 
 
+def test_params_of_the_default_optimizer_are_kept():
+    net = small(net_params={"optimizer__fused": False, "optimizer__weight_decay": 0.5}).fit(X, Y)
+    (group,) = net.net_.optimizer_.param_groups
+    assert isinstance(net.net_.optimizer_, torch.optim.AdamW)
+    assert (group["fused"], group["weight_decay"]) == (False, 0.5)
+
+
+@pytest.mark.parametrize("lr_schedule", ["constant", "cosine"])
+def test_learning_rates_of_parameter_groups_keep_their_proportion(lr_schedule):
+    witness = Witness()
+    net = small(
+        net_params={
+            "optimizer__param_groups": [("head*", {"lr": 1e-4})],
+            "callbacks": [witness],
+        },
+        warm_start=True,
+        lr_schedule=lr_schedule,
+    ).fit(X, Y)
+
+    def rates():
+        return [group["lr"] for group in net.net_.optimizer_.param_groups]
+
+    first, (head, rest) = witness.rates[:], rates()
+    assert max(first) == pytest.approx(1e-4, rel=0.05)
+    assert head / rest == pytest.approx(1e-4 / 0.01)
+    net.set_params(lr=0.03).fit(X, Y)
+    np.testing.assert_allclose(witness.rates[len(first) :], 3 * np.array(first))
+    np.testing.assert_allclose(rates(), [3 * head, 3 * rest])
+
+
+@pytest.mark.filterwarnings("ignore:TabularNet learned nothing")
+@pytest.mark.parametrize("optimizer", [torch.optim.LBFGS, torch.optim.Rprop])
+def test_optimizers_without_weight_decay(optimizer):
+    net = small(**EXACT, net_params={"optimizer": optimizer}).fit(X, Y)
+    assert type(net.net_.optimizer_) is optimizer
+    losses = net.net_.history[:, "train_loss"]
+    assert losses[-1] < losses[0]
+
+
 def test_label_smoothing_is_that_of_torch():
     witness = Witness()
     net_params = {"criterion__label_smoothing": 0.1, "callbacks": [witness]}
@@ -959,6 +1149,14 @@ def test_metadata_is_routed_to_the_net_and_its_splitter():
         search.fit(X, Y, sample_weight=W, groups=GROUPS)
     for fitted in (model[-1], search.best_estimator_):
         np.testing.assert_array_equal(fitted.predict_proba(X), direct.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "validation", ["auto", None, 0.2, HALVES], ids=["auto", "none", "part", "indices"]
+)
+def test_without_a_splitter_there_is_none_to_route_to(validation):
+    assert "splitter" not in str(small(validation=validation).get_metadata_routing())
+    assert "splitter" in str(small(validation=BY_GROUP).get_metadata_routing())
 
 
 def test_weights_are_routed_without_a_splitter():

@@ -219,7 +219,7 @@ def test_classes_are_sorted_whatever_comes_first():
         (np.eye(2)[Y], "y should be a 1d array, got an array of shape (240, 2) instead"),
         (np.where(Y == 1, 1.0, np.nan), "Input y contains NaN"),
         (np.where(Y == 1, 1.0, np.inf), "Input y contains infinity"),
-        (np.zeros(240), "TabularNet needs at least 2 classes; y has 1 class: [0.0]"),
+        (np.zeros(240), "TabularNet needs at least 2 classes; got 1 class: ["),
         (Y[:5], "inconsistent numbers of samples: [240, 5]"),
         (None, "requires y to be passed, but the target y is None"),
     ],
@@ -308,6 +308,18 @@ def test_values_missing_only_in_prediction_are_the_mean():
     )
 
 
+def test_what_is_missing_is_settled_by_fit():
+    net = small().fit(X, Y).set_params(missing="mean")
+    np.testing.assert_array_equal(net.predict_proba(X), REFERENCE)
+    with pytest.raises(
+        ValueError, match="TabularNet does not accept missing values encoded as NaN"
+    ):
+        net.predict(HOLED)
+    net = small(missing="mean").fit(HOLED, Y)
+    before = net.predict_proba(HOLED)
+    np.testing.assert_array_equal(net.set_params(missing="error").predict_proba(HOLED), before)
+
+
 def test_a_column_without_any_value_says_nothing():
     empty = np.column_stack([X, np.full(240, np.nan)])
     net = small(missing="mean").fit(empty, Y)
@@ -355,6 +367,20 @@ def test_huge_values_give_finite_answers(value):
     assert np.isfinite(small().fit(X, Y).predict_proba(far)).all()
 
 
+@pytest.mark.parametrize("value", [1e6, 1e12, -1e300])
+@pytest.mark.parametrize("n_huge", [1, 3, 7])
+def test_huge_values_do_not_flatten_the_others(value, n_huge):
+    # One column that says all, up to 3 % of it huge.
+    labels = np.arange(240) % 2
+    column = 2.0 * labels + np.random.RandomState(0).normal(size=240)
+    clean, huge = column[:, None].copy(), column[:, None].copy()
+    huge[:n_huge] = value
+    net, reference = small(max_epochs=20).fit(huge, labels), small(max_epochs=20).fit(clean, labels)
+    expected = reference.score(clean[n_huge:], labels[n_huge:])
+    assert expected > 0.8
+    assert net.score(clean[n_huge:], labels[n_huge:]) > expected - 0.05
+
+
 @pytest.mark.parametrize("constant", [1e-300, -np.pi, 1e300])
 def test_constants_are_nothing(constant):
     rows, zeros = np.full((240, 7), constant), np.zeros((240, 7))
@@ -382,10 +408,6 @@ CONSTRUCTOR = [
     ("max_epochs", 2.0, "an int in the range [1, inf)"),
     ("batch_size", 0, "an int in the range [1, inf) or a str among {'auto'}"),
     ("batch_size", "all", "an int in the range [1, inf) or a str among {'auto'}"),
-    ("validation", 0.0, "a float in the range (0.0, 1.0), an object implementing 'split'"),
-    ("validation", 1.0, "a float in the range (0.0, 1.0), an object implementing 'split'"),
-    ("validation", 5, "a float in the range (0.0, 1.0), an object implementing 'split'"),
-    ("validation", object(), "a float in the range (0.0, 1.0), an object implementing 'split'"),
     ("patience", 0, "an int in the range [1, inf)"),
     ("class_weight", "even", "an instance of 'dict', a str among {'balanced'} or None"),
     ("class_weight", [1.0, 2.0], "an instance of 'dict', a str among {'balanced'} or None"),
@@ -419,7 +441,57 @@ def test_parameters_are_checked_before_training(method, name, value, valid):
 
 
 def test_every_parameter_is_checked_here():
-    assert {name for name, _, _ in CONSTRUCTOR} == set(TabularNet().get_params())
+    assert {name for name, _, _ in CONSTRUCTOR} | {"validation"} == set(TabularNet().get_params())
+
+
+NO_VALIDATION = {
+    "0.0": 0.0,
+    "1.0": 1.0,
+    "5": 5,
+    "-0.1": -0.1,
+    "nan": np.nan,
+    "True": True,
+    "np.False_": np.False_,
+    "'atuo'": "atuo",
+    "''": "",
+    "'none'": "none",
+    "'0.2'": "0.2",
+    "<object object at": object(),
+    "<class 'sklearn.model_selection._split.KFold'>": KFold,
+    "a tuple of 0": (),
+    "a tuple of 1": (X,),
+    "a tuple of 4": (X, Y, W, W),
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("shown, value", NO_VALIDATION.items(), ids=list(NO_VALIDATION))
+def test_what_cannot_be_validation_is_refused(method, shown, value):
+    net = untrained(validation=value)
+    message = (
+        "validation must be a number in (0, 1), a splitter, an iterable of (train, test) indices, "
+        f"a tuple (X, y) or (X, y, sample_weight), 'auto' or None; got {shown}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        getattr(net, method)(X, Y)
+    assert fitted_attributes(net) == []
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, "a", None, True], ids=repr)
+def test_class_weights_that_are_no_weights_are_refused(method, value):
+    net = untrained(class_weight={0: value, 1: 1.0})
+    message = f"class_weight must map classes to finite numbers >= 0; got {{0: {value!r}, 1: 1.0}}."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        getattr(net, method)(X, Y)
+    assert fitted_attributes(net) == []
+
+
+def test_class_weights_must_leave_a_row():
+    net = untrained(class_weight={0: 0.0, 1: 0.0})
+    with pytest.raises(ValueError, match=r"class_weight=\{0: 0\.0, 1: 0\.0\} leaves no row with a"):
+        net.fit(X, Y)
+    assert fitted_attributes(net) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -430,9 +502,13 @@ def test_a_device_that_is_not_there_is_named(device):
         untrained(device=device).fit(X, Y)
 
 
-def test_a_device_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match=r"device must be 'auto' or .*; got 'nonsense': Expected"):
-        untrained(device="nonsense").fit(X, Y)
+@pytest.mark.parametrize(
+    "device, reason", [("nonsense", "Expected one of"), ("meta", "Cannot copy out of meta tensor")]
+)
+def test_a_device_that_cannot_train_is_named(device, reason):
+    message = rf"device must be 'auto' or .*; got '{device}': {reason}"
+    with pytest.raises(ValueError, match=message):
+        untrained(device=device).fit(X, Y)
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")], ids=repr)
@@ -458,6 +534,9 @@ RESERVED = [
     "predict_nonlinearity",
     "criterion",
     "criterion__reduction",
+    "optimizer__lr",
+    "logit_offset",
+    "callbacks__print_log",
 ]
 
 
@@ -485,6 +564,43 @@ def test_misspelt_net_params_are_named(name, error, message):
     with pytest.raises(error, match=message):
         net.fit(X, Y)
     assert fitted_attributes(net) == []
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [skorch.callbacks.EpochTimer(), "disable", [1], NoTraining],
+    ids=["no list", "a string", "a number", "a class"],
+)
+def test_callbacks_are_a_list_of_callbacks(callbacks):
+    net = small(net_params={"callbacks": callbacks})
+    message = r"^net_params\['callbacks'\] must be a list of skorch callbacks; got "
+    with pytest.raises(TypeError, match=message):
+        net.fit(X, Y)
+    assert fitted_attributes(net) == []
+
+
+@pytest.mark.parametrize(
+    "trunk, message",
+    [
+        (torch.nn.Linear(6, 5), "trunk must be a class or a function .*; got the module Linear"),
+        (lambda n_inputs: None, "trunk '<lambda>' must make a torch module; it made None"),
+        (lambda: torch.nn.Identity(), "trunk '<lambda>' cannot be made of 6 inputs and {}: "),
+        (torch.nn.Linear, "trunk 'Linear' cannot be made of 6 inputs and {}: .*'out_features'"),
+    ],
+    ids=["module", "makes none", "takes no inputs", "lacks a parameter"],
+)
+def test_trunks_that_make_no_module_are_refused(trunk, message):
+    net = untrained(trunk)
+    with pytest.raises(TypeError, match=f"^{message}"):
+        net.fit(X, Y)
+    assert fitted_attributes(net) == []
+
+
+def test_parameters_that_a_trunk_does_not_take_are_named():
+    net = untrained(trunk_params={"n_heads": 4})
+    message = r"^trunk 'mlp' cannot be made of 6 inputs and .*keyword argument 'n_heads'$"
+    with pytest.raises(TypeError, match=message):
+        net.fit(X, Y)
 
 
 class Trunk(torch.nn.Module):
@@ -554,7 +670,7 @@ def test_a_callable_gets_the_parameters_that_it_names():
         (-W, "Negative values in data passed to `sample_weight`"),
         (np.where(W > 1, np.nan, W), "Input sample_weight contains NaN"),
         (np.where(W > 1, np.inf, W), "Input sample_weight contains infinity"),
-        (1.0 * (Y == 0), "TabularNet needs at least 2 classes; y has 1 class: [0]."),
+        (1.0 * (Y == 0), "TabularNet needs at least 2 classes; got 1 class: ["),
     ],
     ids=["short", "two columns", "negative", "nan", "inf", "one class left"],
 )
@@ -624,6 +740,13 @@ def test_the_first_partial_fit_needs_the_classes():
         untrained().partial_fit(X, Y)
 
 
+def test_partial_fit_needs_two_classes():
+    net = untrained()
+    with pytest.raises(ValueError, match="TabularNet needs at least 2 classes; got 1 class"):
+        net.partial_fit(X, np.zeros(240), classes=[0])
+    assert fitted_attributes(net) == []
+
+
 def test_partial_fit_refuses_other_classes():
     net = small().partial_fit(X, Y, classes=[0, 1])
     with pytest.raises(ValueError, match=r"`classes=\[0, 1, 2\]` is not the same as on last call"):
@@ -640,6 +763,17 @@ UNSEEN = [
     ),
     pytest.param(
         Y - 1, "y has the labels [-1], which are not among the classes [0, 1].", id="smaller"
+    ),
+    pytest.param(
+        np.where(Y == 1, "b", "a").astype(object),
+        "y has the labels ['a', 'b'], which are not among the classes [0, 1].",
+        id="objects",
+    ),
+    pytest.param(
+        2 + np.arange(240) % 50,
+        "y has the labels [2, 3, 4, 5, 6, 7, 8, 9, 10, 11], which are not among the classes "
+        "[0, 1].",
+        id="many",
     ),
 ]
 
@@ -659,7 +793,7 @@ def test_labels_that_the_net_does_not_know_are_named(labels, message):
 @pytest.mark.parametrize("labels, message", UNSEEN)
 def test_labels_of_validation_that_the_net_does_not_know_are_named(labels, message):
     net = untrained(validation=(X, labels))
-    message = message.replace("y has", "y of validation has")
+    message = f"The rows given as validation: {message}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         net.fit(X, Y)
     assert fitted_attributes(net) == []
@@ -672,18 +806,23 @@ def test_the_first_partial_fit_that_fails_leaves_nothing():
     assert fitted_attributes(net) == []
 
 
-def test_partial_fit_cannot_balance():
-    message = "class_weight='balanced' is not supported in partial_fit"
-    with pytest.raises(ValueError, match=message):
+def test_there_is_no_partial_fit_of_balanced_classes():
+    assert hasattr(small(class_weight={0: 2.0}), "partial_fit")
+    assert not hasattr(small(class_weight="balanced"), "partial_fit")
+    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as caught:
         untrained(class_weight="balanced").partial_fit(X, Y, classes=[0, 1])
+    assert str(caught.value.__cause__) == (
+        "partial_fit does not know all rows, as class_weight='balanced' needs: give a dict of "
+        "class weights."
+    )
 
 
-def test_rows_of_another_width_are_refused_in_further_fits():
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_rows_of_another_width_are_refused_in_further_fits(method):
     net = small(warm_start=True).fit(X, Y)
     before = net.predict_proba(X)
-    for fit in (net.fit, net.partial_fit):
-        with pytest.raises(ValueError, match="X has 3 features, but TabularNet is expecting 6"):
-            fit(X[:, :3], Y)
+    with pytest.raises(ValueError, match="X has 3 features, but TabularNet is expecting 6"):
+        getattr(net, method)(X[:, :3], Y)
     np.testing.assert_array_equal(net.predict_proba(X), before)
     assert net.n_features_in_ == 6
 
@@ -692,29 +831,32 @@ def test_rows_of_another_width_are_refused_in_further_fits():
 
 BY_GROUP = GroupShuffleSplit(1, random_state=0)
 ALL = np.arange(240)
+GIVEN = "The rows given as validation:"
 
 
 @pytest.mark.parametrize(
     "validation, message",
     [
-        ((X,), "A tuple given as validation must be (X, y) or (X, y, sample_weight); it has 1"),
-        ((X, Y, W, W), "A tuple given as validation must be (X, y) or (X, y, sample_weight)"),
-        ((X[:, :3], Y), "X has 3 features, but TabularNet is expecting 6 features as input."),
-        ((X, Y[:5]), "y of validation must have shape (240,), like its X; got (5,)."),
-        ((X, np.c_[Y, Y]), "y of validation must have shape (240,), like its X; got (240, 2)."),
-        ((HOLED, Y), "Input X contains NaN."),
-        ((X, Y, W[:5]), "sample_weight.shape == (5,), expected (240,)!"),
-        ((X, Y, -W), "Negative values in data passed to `sample_weight`"),
-        ([], "validation=[] gives no split."),
+        ((X[:, :3], Y), f"{GIVEN} X has 3 features, but TabularNet is expecting 6 features as"),
+        ((X, Y[:5]), f"{GIVEN} y must have shape (240,), like its X; got (5,)."),
+        ((X, np.c_[Y, Y]), f"{GIVEN} y must have shape (240,), like its X; got (240, 2)."),
+        ((HOLED, Y), f"{GIVEN} Input X contains NaN."),
+        ((X, Y, W[:5]), f"{GIVEN} sample_weight.shape == (5,), expected (240,)!"),
+        ((X, Y, -W), f"{GIVEN} Negative values in data passed to `sample_weight`"),
+        ((X, Y, 0 * W), f"{GIVEN} Sample weights must contain at least one non-zero number."),
+        ([], "validation=a list of 0 gives no split."),
         ([1, 2], "Split 0 of validation must be a pair (train, test) of indices; got 1."),
         (
             [(ALL, ALL + 1)],
             "The test part of split 0 of validation must hold indices from 0 to 239, or a mask of "
             "240 rows; got 1 to 240.",
         ),
-        ([(ALL, [])], "gives no split."),
-        ([([], ALL)], "leaves no training row of the classes [0, 1]."),
-        ([(ALL[Y == 0], ALL[Y == 1])], "leaves no training row of the classes [1]."),
+        ([(ALL, [])], "validation=a list of 1 gives no split."),
+        ([([], ALL)], "validation=a list of 1 leaves no training row of the classes [0, 1]."),
+        (
+            [(ALL[Y == 0], ALL[Y == 1])],
+            "validation=a list of 1 leaves no training row of the classes [1].",
+        ),
         (PredefinedSplit(np.where(Y == 1, 0, -1)), "leaves no training row of the classes [1]."),
         (BY_GROUP, "The 'groups' parameter should not be None."),
         (KFold(1000), "Cannot have number of splits n_splits=1000"),
@@ -729,29 +871,37 @@ def test_bad_validation_is_refused_before_training(validation, message):
 
 def test_a_fraction_of_hardly_any_rows_is_refused():
     rows = [0, 1, int(np.flatnonzero(Y != Y[0])[0])]
-    with pytest.raises(ValueError, match=r"validation=0\.001 leaves no row to validate with"):
+    with pytest.raises(ValueError, match=r"validation=0\.001 leaves none of 3 rows to valid"):
         untrained(validation=0.001).fit(X[rows], Y[rows])
 
 
-def test_a_class_of_splitters_is_no_splitter():
-    with pytest.raises(TypeError, match=r"validation must be .*; got <class .*KFold'>"):
-        untrained(validation=KFold).fit(X, Y)
+def test_a_splitter_in_an_error_is_short():
+    net = untrained(validation=PredefinedSplit(np.where(Y == 1, 0, -1)))
+    with pytest.raises(ValueError, match=r"^validation=.* leaves no training row") as caught:
+        net.fit(X, Y)
+    assert len(str(caught.value)) < 150
 
 
-@pytest.mark.parametrize("validation", [None, 0.2, [(ALL, ALL)]], ids=["none", "part", "indices"])
-def test_split_parameters_need_a_splitter(validation):
+@pytest.mark.parametrize(
+    "validation",
+    ["auto", None, 0.2, [(ALL, ALL)], (X, Y)],
+    ids=["auto", "none", "part", "indices", "rows"],
+)
+@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("name", ["groups", "sample_weigth"])
+def test_arguments_of_fit_that_nobody_takes_are_named(validation, routing, name):
     net = untrained(validation=validation)
     message = (
-        r"fit got the parameters \['groups'\], which only a splitter given as validation takes"
+        rf"fit got the parameters \['{name}'\], which only a splitter given as validation takes; "
+        "got validation="
     )
-    with pytest.raises(TypeError, match=message):
-        net.fit(X, Y, groups=ALL)
+    with config_context(enable_metadata_routing=routing):
+        with pytest.raises(TypeError, match=message):
+            net.fit(X, Y, **{name: ALL})
     assert fitted_attributes(net) == []
 
 
-def test_misspelt_arguments_of_fit_are_named():
-    with pytest.raises(TypeError, match=r"fit got the parameters \['sample_weigth'\]"):
-        untrained().fit(X, Y, sample_weigth=W)
+def test_misspelt_arguments_are_named():
     with pytest.raises(TypeError, match="unexpected keyword argument 'group'"):
         untrained(validation=BY_GROUP).fit(X, Y, group=ALL)
     with pytest.raises(TypeError, match="unexpected keyword argument 'groups'"):
