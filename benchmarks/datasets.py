@@ -140,9 +140,11 @@ class Table:
     drop : tuple of str
         Columns that are no features.
     split_column : str or None
-        Column that says "train" or "test".
+        Column that says "test", or something else for rows that train.
     train_share : float or None
         Share of the rows, the first of the file, that train.
+    first_test : tuple of (str, value) or None
+        Column, and its value from which on rows test.
     """
 
     file: str
@@ -150,11 +152,12 @@ class Table:
     drop: tuple = ()
     split_column: str | None = None
     train_share: float | None = None
+    first_test: tuple | None = None
 
     @property
     def is_fixed(self):
         """Whether there is one split only."""
-        return self.split_column is not None or self.train_share is not None
+        return (self.split_column, self.train_share, self.first_test) != (None, None, None)
 
 
 TABLES = {
@@ -165,6 +168,16 @@ TABLES = {
     "mammography": Table("mammography.parquet", "y"),
     "letter": Table("letter.parquet", "lettr", train_share=0.8),
     "pendigits": Table("pendigits.parquet", "digit", split_column="split"),
+    "optdigits": Table("optdigits.parquet", "digit", split_column="split"),
+    "insurance": Table(
+        "vehicle_insurance_fraud.parquet",
+        "FraudFound_P",
+        ("PolicyNumber",),
+        first_test=("Year", 1996),
+    ),
+    "intrusion": Table(
+        "nsl_kdd_20pct.parquet", "attack", ("label", "difficulty"), split_column="split"
+    ),
 }
 
 
@@ -179,9 +192,13 @@ def table(data_dir, name, seed=0):
     y = np.unique(frame[how.target], return_inverse=True)[1]
     rows, repeat = np.arange(len(y)), "fixed"
     if how.split_column is not None:
-        train, test = (rows[frame[how.split_column] == part] for part in ("train", "test"))
+        tests = frame[how.split_column] == "test"
+        train, test = rows[~tests], rows[tests]
     elif how.train_share is not None:
         train, test = np.split(rows, [round(how.train_share * len(y))])
+    elif how.first_test is not None:
+        column, value = how.first_test
+        train, test = rows[frame[column] < value], rows[frame[column] >= value]
     else:
         train, test = train_test_split(rows, test_size=1 / 3, stratify=y, random_state=seed)
         repeat = str(seed)

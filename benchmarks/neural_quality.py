@@ -44,13 +44,16 @@ TITLES = {
     "mammography": "Mammography, stratified splits",
     "letter": "Letters, the first 16,000 rows train",
     "pendigits": "Pen digits, its own split: other writers",
+    "optdigits": "Optical digits, its own split: other writers (held out)",
+    "insurance": "Vehicle insurance fraud, the last year tests (held out)",
+    "intrusion": "NSL-KDD intrusions, its own split: other attacks (held out)",
 }
 FEW = ("taiwan", "adult", "pendigits")  # also with few training rows
 N_FEW = (200, 1000)
 N_REPEATS = 5  # splits or draws, or seeds of a model where the split is fixed
 N_CASCADE_SEEDS = 2  # of a net and of the cascade around it, per week
-# The seed changes nothing in the first two; the last takes far longer than `OURS`.
-ONE_SEED = ("LightGBM", "logistic", "TabularNet, small tabm")
+# The seed changes nothing in the first two; the others take far longer than `OURS`.
+N_SEEDS = {"LightGBM": 1, "logistic": 1, "TabularNet, small tabm": 1, "MLPClassifier": 2}
 CASCADE = "cascade"
 RATE = 0.1
 CASCADES = {  # name -> (screen, feedback)
@@ -80,7 +83,7 @@ def jobs(quick):
     n_repeats = 1 if quick else N_REPEATS
 
     def seeds(name, n_seeds):
-        return range(1 if quick or name in ONE_SEED else n_seeds)
+        return range(1 if quick else min(n_seeds, N_SEEDS.get(name, n_seeds)))
 
     for week, seed in product(weeks, seeds(CASCADE, N_CASCADE_SEEDS)):
         yield Job("card", week, None, CASCADE, seed)
@@ -248,7 +251,9 @@ def main(arguments):
         "regression and the 8 members and 128 units of the small tabm, and get the same columns, "
         "texts one-hot encoded. Mean ± half width of the 95 % interval over repeats (weeks, "
         "splits, draws); where the split is fixed, over seeds, which says nothing of other test "
-        "rows. `ap` or `accuracy`, `auc` and `cp100`: higher is better; `log_loss`: lower; "
+        "rows. The defaults of TabularNet were chosen by single fits on these data sets, test rows "
+        "included, except those that are marked as held out, which were not looked at. "
+        "`ap` or `accuracy`, `auc` and `cp100`: higher is better; `log_loss`: lower; "
         "`fit_s`: CPU seconds on one thread, with a fit on every core.",
         expectation_table(expectations),
         f"## Where {OURS} stands among {', '.join(PEERS)}",
