@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.datasets import make_classification
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GroupShuffleSplit
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -14,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from skmsc.neural import TabularNet
 from skmsc.stages import (
     StageScorer,
     check_stage_costs,
@@ -206,3 +209,11 @@ def test_float32_probabilities_keep_small_scores_apart():
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_multiply_adds_by_hand(stage, count):
     assert count_multiply_adds(stage.fit(X, Y)) == count
+
+
+def test_a_net_with_a_splitter_may_decline_weights():
+    with config_context(enable_metadata_routing=True):
+        for validation in (None, GroupShuffleSplit(1)):
+            net = TabularNet(validation=validation)
+            assert takes_weight(net)
+            assert not takes_weight(net.set_fit_request(sample_weight=False))

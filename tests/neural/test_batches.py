@@ -456,3 +456,13 @@ def test_a_field_of_a_record_array():
     records["a"] = np.arange(8)
     ((Xi, _),) = TensorBatches(Dataset(records["a"], np.arange(8)))
     np.testing.assert_array_equal(Xi, np.arange(8))
+
+
+@pytest.mark.parametrize("n_rows, batch_size", [(101, 10), (1001, 10), (7, 7), (7, 100), (8, 3)])
+def test_even_batches_hold_all_rows_in_as_many_batches(n_rows, batch_size):
+    data = Dataset(np.arange(n_rows)[:, None], np.arange(n_rows))
+    even = [yi for _, yi in TensorBatches(data, batch_size, even=True)]
+    assert len(even) == len(list(TensorBatches(data, batch_size)))
+    np.testing.assert_array_equal(np.concatenate(even), np.arange(n_rows))
+    sizes = [len(yi) for yi in even]
+    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= batch_size

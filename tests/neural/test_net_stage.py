@@ -139,3 +139,11 @@ def test_a_fitted_net_predicts_by_whole_batches_and_is_not_changed(batch_size):
         stage.predict_proba(X), net.predict_proba(X.astype(np.float32)), rtol=1e-5
     )
     assert net.iterator_valid is torch.utils.data.DataLoader
+
+
+def test_a_fit_that_fails_leaves_nothing_fitted():
+    stage = NetStage(two_outputs(), random_state=0).fit(X, Y)
+    stage.set_params(net=two_outputs(optimizer__nonsense=1))
+    with pytest.raises(TypeError):
+        stage.fit(X, np.where(Y == 1, "b", "a"))
+    assert not hasattr(stage, "net_") and not hasattr(stage, "classes_")

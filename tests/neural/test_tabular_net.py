@@ -1174,3 +1174,120 @@ def test_calibration(method):
     proba = model.predict_proba(X3)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     assert model.score(X3, Y3) > 0.7
+
+
+def test_callbacks_of_the_callers_see_every_epoch_and_all_rows():
+    cached = skorch.callbacks.EpochScoring("accuracy", name="cached", lower_is_better=False)
+    again = skorch.callbacks.EpochScoring(
+        "accuracy", name="again", lower_is_better=False, use_caching=False
+    )
+    net = small(
+        validation=0.2, patience=1, max_epochs=50, net_params={"callbacks": [cached, again]}
+    )
+    net.fit(X, Y, sample_weight=W)
+    assert net.termination_condition_ == "no_improvement"
+    history = net.net_.history
+    assert len(history[:, "cached"]) == len(history[:, "valid_loss"]) == net.n_iter_
+    assert history[:, "cached"] == history[:, "again"]
+
+
+def test_a_callback_that_ends_the_first_epoch_leaves_its_weights():
+    class Stop(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    net = small(validation=0.2, net_params={"callbacks": [Stop()]}).fit(X, Y)
+    assert (net.n_iter_, net.best_epoch_, net.termination_condition_) == (1, 1, "callback")
+
+
+def test_the_skorch_nets_classes_are_positions_in_classes():
+    net = small().partial_fit(X[Y == 1], Y[Y == 1], classes=[0, 1, 2])
+    np.testing.assert_array_equal(net.net_.classes_, [0, 1, 2])
+
+
+def test_a_class_of_weight_0_is_left_out_of_training_and_scaling():
+    rows = X.copy()
+    rows[Y == 0, 0] = np.nan
+    params = {"class_weight": {0: 0.0, 1: 1.0}, "missing": "mean"} | EXACT
+    net = small(**params).fit(rows, Y)
+    scaling = net.net_.module_.standardise
+    np.testing.assert_allclose(scaling.centre, rows[Y == 1].mean(axis=0))
+    assert scaling.indicated.numel() == 0
+    np.testing.assert_array_equal(net.classes_, [0, 1])
+
+
+def test_nothing_of_the_rows_stays_in_the_net():
+    params = {"batch_size": 8, "validation": 0.2}
+    few, many = small(**params).fit(X, Y), small(**params).fit(np.tile(X, (9, 1)), np.tile(Y, 9))
+    sizes = [len(pickle.dumps(net.net_)) for net in (few, many)]
+    assert abs(sizes[1] - sizes[0]) < 200
+    for callback in dict(many.net_.callbacks_).values():
+        assert getattr(callback, "best_model_weights_", None) is None
+        assert getattr(callback, "_other", None) is None
+
+
+def test_a_failed_warm_start_restores_rates_and_settings():
+    net = small(warm_start=True, batch_size=32).fit(X, Y)
+    names = ("lr", "max_epochs", "batch_size", "callbacks", "callbacks_", "train_split")
+    before = copy.deepcopy(net.net_.optimizer_.param_groups), [getattr(net.net_, n) for n in names]
+    net.set_params(lr=1e30, batch_size=240, max_epochs=7, validation=0.2)
+    with pytest.raises(ValueError, match="choose a smaller lr"):
+        net.fit(X, Y)
+    assert [getattr(net.net_, n) for n in names] == before[1]
+    for now, then in zip(net.net_.optimizer_.param_groups, before[0], strict=True):
+        assert (now["lr"], now["initial_lr"]) == (then["lr"], then["initial_lr"])
+
+
+def test_warm_starts_draw_other_batches():
+    orders = []
+
+    class Spy(skorch.callbacks.Callback):
+        def on_batch_begin(self, net, batch=None, **kwargs):
+            orders[-1].append(batch[0][0, 0].item())
+
+        def __deepcopy__(self, memo):
+            return self
+
+    net = small(warm_start=True, batch_size=8, max_epochs=1, net_params={"callbacks": [Spy()]})
+    for _ in range(3):
+        orders.append([])
+        net.fit(X, Y)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_batches_of_an_epoch_are_equally_large():
+    sizes = []
+
+    class Spy(skorch.callbacks.Callback):
+        def on_batch_begin(self, net, batch=None, **kwargs):
+            sizes.append(len(batch[0]))
+
+        def __deepcopy__(self, memo):
+            return self
+
+    small(batch_size=10, max_epochs=1, net_params={"callbacks": [Spy()]}).fit(X[:101], Y[:101])
+    assert len(sizes) == 11 and set(sizes) == {9, 10}
+
+
+def test_generators_of_devices_that_are_not_used_are_left_alone(monkeypatch):
+    def refuse(seed):
+        raise AssertionError("torch.manual_seed seeds every device")
+
+    monkeypatch.setattr(torch, "manual_seed", refuse)
+    small(max_epochs=1).fit(X, Y)
+
+
+def test_counting_does_not_depend_on_the_mode_of_the_module():
+    class Normed(torch.nn.Module):
+        def __init__(self, n_inputs):
+            super().__init__()
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(n_inputs, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU()
+            )
+
+        def forward(self, x):
+            return self.layers(x)
+
+    net = small(Normed).fit(X, Y)
+    net.net_.module_.train()
+    assert net.count_multiply_adds() == 6 * 4 + 4 * 2
