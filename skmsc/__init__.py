@@ -10,7 +10,7 @@ The file list is the flow::
     What the estimators share: validation of rows, predict, predict_proba, route.
 ``stages.py``, ``neural/``, ``calibration.py``
     What a stage is; nets as stages; scores made probabilities.
-``out_of_fold.py``, ``training_rows.py``
+``out_of_fold.py``, ``training_rows.py``, ``splits.py``
     Scores on rows that a fit never saw; which rows train, which are held out.
 ``training/``
     What each estimator's training adds.
@@ -23,7 +23,8 @@ The file list is the flow::
 ``datasets.py``
     Simulated card transactions.
 
-Importing this package imports neither torch nor skorch; a stage that is a skorch net does.
+Importing this package imports neither torch nor skorch; a neural stage does, and so do a cascade's
+default stages.
 """
 
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
