@@ -35,7 +35,6 @@ from skmsc.thresholds import (
 _FLOATS = (np.float64, np.float32)
 
 # What a fit leaves beside the attributes that end in an underscore.
-# Fitted attributes whose names do not say so.
 FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_gives_own_arrays")
 FITTED += ("_negative", "_other_top", "_positive", "_scorers", "_stage_names")
 

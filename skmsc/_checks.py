@@ -1,4 +1,4 @@
-"""Small checks of arguments."""
+"""Small checks of arguments, and fits that fail without a trace."""
 
 import contextlib
 from numbers import Real

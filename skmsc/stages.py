@@ -479,8 +479,10 @@ def _counter(leaf):
     """Function from a leaf, once it is fitted, to its multiply-adds or None; None: no function."""
     if hasattr(leaf, "count_multiply_adds"):
         return lambda net: net.count_multiply_adds()
-    if is_skorch_net(leaf):
-        return lambda net: None
+    if is_skorch_net(leaf):  # a frozen one: others are wrapped
+        from skmsc.neural import NetStage
+
+        return lambda net: NetStage.of_fitted(net).count_multiply_adds()
     if not type(leaf).__module__.startswith("sklearn."):
         return None
     return _COUNTS.get(type(leaf).__name__)

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.datasets import make_classification
+from sklearn.frozen import FrozenEstimator
 
 torch = pytest.importorskip("torch")
 skorch = pytest.importorskip("skorch")
 
 from skmsc.neural import NetStage, TensorBatches  # noqa: E402
+from skmsc.stages import count_multiply_adds  # noqa: E402
 
 X, Y = make_classification(240, n_features=6, n_informative=4, random_state=0)
 
@@ -147,3 +149,8 @@ def test_a_fit_that_fails_leaves_nothing_fitted():
     with pytest.raises(TypeError):
         stage.fit(X, np.where(Y == 1, "b", "a"))
     assert not hasattr(stage, "net_") and not hasattr(stage, "classes_")
+
+
+def test_multiply_adds_of_a_frozen_net():
+    net = two_outputs().fit(X.astype(np.float32), Y)
+    assert count_multiply_adds(FrozenEstimator(net)) == 12
