@@ -55,7 +55,7 @@ class TensorBatches:
         When the dataset holds something other than numeric arrays, makes its rows itself, or
         `batch_size` is no integer.
     ValueError
-        When `batch_size` is below 1, or lengths differ.
+        When `batch_size` is below 1, both `even` and `drop_last` are set, or lengths differ.
     IndexError
         When the indices of a subset are no integers, or lie outside the dataset.
 
@@ -94,6 +94,8 @@ class TensorBatches:
             raise TypeError(f"batch_size must be an integer >= 1; got {batch_size!r}.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be an integer >= 1; got {batch_size!r}.")
+        if even and drop_last:
+            raise ValueError("even=True leaves no smaller batch that drop_last=True could drop.")
         self.dataset = dataset
         self.batch_size = int(batch_size)
         self.shuffle = shuffle

@@ -466,3 +466,8 @@ def test_even_batches_hold_all_rows_in_as_many_batches(n_rows, batch_size):
     np.testing.assert_array_equal(np.concatenate(even), np.arange(n_rows))
     sizes = [len(yi) for yi in even]
     assert max(sizes) - min(sizes) <= 1 and max(sizes) <= batch_size
+
+
+def test_even_batches_leave_none_to_drop():
+    with pytest.raises(ValueError, match="even=True leaves no smaller batch"):
+        TensorBatches(Dataset(np.ones((8, 2)), np.ones(8)), 3, even=True, drop_last=True)
