@@ -37,7 +37,7 @@ pytestmark = [
 DENSE = "check_sample_weight_equivalence_on_dense_data"
 SPARSE = "check_sample_weight_equivalence_on_sparse_data"
 RESAMPLED = "takes no sample_weight: its rows are resampled, which equals weights only on average"
-BATCHES = "trains on batches, into two of which a repeated row may fall"
+BATCHES = "draws batches and dropout: for a repeated row twice, for a row of weight 2 once"
 DECLARED = {
     KNeighborsClassifier: {DENSE: RESAMPLED, SPARSE: RESAMPLED},
     # Sparse input is refused by the default screen, so that there the check passes.
