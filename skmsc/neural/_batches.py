@@ -225,31 +225,41 @@ def _is_dense(data):
     return isinstance(data, torch.Tensor)
 
 
-def _take(data, rows, device):
-    """Rows (a slice, or an int64 tensor) of the data, as tensors."""
+def _each(function, data):
+    """The function of an array, or of each array in a container, which keeps its kind."""
     if isinstance(data, Mapping):
-        return {key: _take(part, rows, device) for key, part in data.items()}
+        return {key: _each(function, part) for key, part in data.items()}
     if isinstance(data, list):
-        return [_take(part, rows, device) for part in data]
-    if sparse.issparse(data):
-        rows = rows if isinstance(rows, slice) else rows.numpy()
-        batch = torch.from_numpy(data[rows].toarray())
-    elif isinstance(rows, slice):
-        # A copy, or a module that works in place would write into the caller's X.
-        batch = data[rows].clone(memory_format=torch.contiguous_format)
-    else:
-        batch = data.index_select(0, rows.to(data.device))
-    return batch if device is None else batch.to(device)
+        return [_each(function, part) for part in data]
+    return function(data)
+
+
+def _take(data, rows, device):
+    """Rows (a slice, or an int64 tensor) of the data, as new tensors."""
+
+    def take(part):
+        if sparse.issparse(part):
+            batch = torch.from_numpy(
+                part[rows if isinstance(rows, slice) else rows.numpy()].toarray()
+            )
+        elif isinstance(rows, slice):
+            # A copy, or a module that works in place would write into the caller's X.
+            batch = part[rows].clone(memory_format=torch.contiguous_format)
+        else:
+            batch = part.index_select(0, rows.to(part.device))
+        return batch if device is None else batch.to(device)
+
+    return _each(take, data)
 
 
 def _place(data, idx, device):
     """Rows of dense data on a device, which take no second copy on the way there."""
-    if isinstance(data, Mapping):
-        return {key: _place(part, idx, device) for key, part in data.items()}
-    if isinstance(data, list):
-        return [_place(part, idx, device) for part in data]
-    placed = torch.empty((len(idx), *data.shape[1:]), dtype=data.dtype, device=device)
-    for start in range(0, len(idx), _PLACED_AT_ONCE):
-        rows = idx[start : start + _PLACED_AT_ONCE]
-        placed[start : start + len(rows)] = _take(data, rows, device)
-    return placed
+
+    def place(part):
+        placed = torch.empty((len(idx), *part.shape[1:]), dtype=part.dtype, device=device)
+        for start in range(0, len(idx), _PLACED_AT_ONCE):
+            rows = idx[start : start + _PLACED_AT_ONCE]
+            placed[start : start + len(rows)] = _take(part, rows, device)
+        return placed
+
+    return _each(place, data)

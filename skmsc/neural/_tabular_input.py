@@ -94,7 +94,8 @@ def find_device(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(1, dtype=torch.float64, device=found).cpu()  # input is standardised in float64
+        # Input is standardised in float64; "meta", without data, does not implement .cpu().
+        torch.empty(1, dtype=torch.float64, device=found).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(
             f"device must be 'auto' or a device that torch has here; got {device!r}: "

@@ -542,7 +542,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         shares, adjustment = torch.from_numpy(shares), self.logit_adjustment
         net = WeightedNet(
             TabularModule,
-            module__scaling=Scaling.of(X, weight, None if parts is None else parts.train),
+            module__scaling=Scaling.of(X, weight, parts and parts.train),
             module__trunk=self.trunk,
             module__trunk_params=trunk_params,
             module__log_prior=(1 - adjustment) * shares,
@@ -582,8 +582,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
 
     def _log_shares(self, codes, weight, parts):
         """Logarithms of the class shares of the rows that train."""
-        rows = slice(None) if parts is None else parts.train
-        return log_shares(codes[rows], None if weight is None else weight[rows], len(self.classes_))
+        return log_shares(*_of_rows(codes, weight, parts and parts.train), len(self.classes_))
 
     def _check_validation_rows(self):
         """Dataset of the rows that are given for validation."""
@@ -656,18 +655,16 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """Warn when the loss is not below that of the class shares alone."""
         if any(name.startswith("criterion") for name in self.net_params or {}):
             return  # another loss, of unknown floor
-        valid = None if parts is None else parts.valid
+        valid = parts and parts.valid
         name, epoch = "valid_loss", self.best_epoch_ - 1
-        if isinstance(valid, Dataset):
+        if valid is None:
+            name, epoch = "train_loss", len(self.net_.history) - 1
+            codes, weight = _of_rows(codes, weight, parts and parts.train)
+        elif isinstance(valid, Dataset):
             codes = valid.y
             weight = valid.X["sample_weight"] if isinstance(valid.X, dict) else None
         else:
-            rows = slice(None) if parts is None else parts.train
-            if valid is None:
-                name, epoch = "train_loss", len(self.net_.history) - 1
-            else:
-                rows = valid
-            codes, weight = codes[rows], None if weight is None else weight[rows]
+            codes, weight = _of_rows(codes, weight, valid)
         floor = -(shares[codes] if weight is None else shares[codes] * weight).mean()
         reached = self.net_.history[epoch][name]
         if reached >= max(floor, 1e-3):  # with extreme class weights both are near 0
@@ -679,6 +676,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+
+def _of_rows(codes, weight, idx):
+    """Codes and weights (None: none) of some rows; `idx` None: of all."""
+    if idx is None:
+        return codes, weight
+    return codes[idx], None if weight is None else weight[idx]
 
 
 def _parameter_names(function):

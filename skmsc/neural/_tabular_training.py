@@ -231,6 +231,10 @@ class Parts:
         return Subset(dataset, self.train), valid
 
 
+# What `train` sets of a net.
+_SETTINGS = ("lr", "max_epochs", "batch_size", "train_split", "callbacks", "iterator_train__device")
+
+
 def train(net, dataset, *, lr, epochs, batch_size, parts=None, callbacks=()):
     """Train an initialised net for some epochs more; the net keeps no row.
 
@@ -264,10 +268,6 @@ def train(net, dataset, *, lr, epochs, batch_size, parts=None, callbacks=()):
             if isinstance(callback, EarlyStopping):
                 callback.best_model_weights_ = None
         net.module_.eval()
-
-
-# What `train` sets of a net.
-_SETTINGS = ("lr", "max_epochs", "batch_size", "train_split", "callbacks", "iterator_train__device")
 
 
 def _place_for(net, dataset):
