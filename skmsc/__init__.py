@@ -8,8 +8,9 @@ The file list is the flow::
     FeedbackCascadeClassifier.
 ``_base.py``
     What the estimators share: validation of rows, predict, predict_proba, route.
-``stages.py``, ``neural/``, ``calibration.py``
-    What a stage is; nets as stages; scores made probabilities.
+``stages.py``, ``costly_features.py``, ``neural/``, ``calibration.py``
+    What a stage is; features fetched for the rows that reach one; nets as stages; scores made
+    probabilities.
 ``out_of_fold.py``, ``training_rows.py``, ``splits.py``
     Scores on rows that a fit never saw; which rows train, which are held out.
 ``training/``
@@ -20,6 +21,8 @@ The file list is the flow::
     Which stage answers which row, computing only what is needed.
 ``reporting/``
     Stage reports and scorers.
+``model_selection.py``
+    Splitters for late and missing labels.
 ``datasets.py``
     Simulated card transactions.
 
@@ -28,17 +31,20 @@ default stages.
 """
 
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
+from skmsc.costly_features import CostlyFeatures
 from skmsc.reporting import report, route
 from skmsc.stages import default_stages
 from skmsc.thresholds import Agreement, CostBudget, PassBudget, RecallFloor
-from skmsc.training.feedback import CaughtFeedback, GainFeedback
+from skmsc.training.feedback import AutoFeedback, CaughtFeedback, GainFeedback
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Agreement",
+    "AutoFeedback",
     "CaughtFeedback",
     "CostBudget",
+    "CostlyFeatures",
     "FeedbackCascadeClassifier",
     "GainFeedback",
     "PassBudget",

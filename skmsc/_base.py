@@ -381,21 +381,33 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         return X, y
 
+    def _find_labeled(self, y):
+        """Mask of the rows with a label."""
+        return np.ones(len(y), dtype=bool)
+
     def _check_labels(self, X, y, sample_weight):
-        """Class codes (None without y) and weights of rows that are not trained on."""
+        """Class codes (None without y) and weights of rows that are not trained on.
+
+        A row without a label has weight 0.
+        """
         weight = check_weight(sample_weight, _num_samples(X))
         if y is None:
             return None, weight
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         if y.shape != (_num_samples(X),):
             raise ValueError(f"y must have shape ({_num_samples(X)},); got {y.shape}.")
-        known = np.isin(y, self.classes_)
-        if not known.all():
+        labeled = self._find_labeled(y)
+        unknown = labeled & ~np.isin(y, self.classes_)
+        if unknown.any():
             raise ValueError(
-                f"y holds labels that were not seen in fit: {np.unique(y[~known])}; known are "
+                f"y holds labels that were not seen in fit: {np.unique(y[unknown])}; known are "
                 f"{self.classes_}."
             )
-        return np.searchsorted(self.classes_, y), weight
+        if not (weight * labeled).any():
+            raise ValueError("y holds no label in rows with a weight.")
+        codes = np.zeros(labeled.size, dtype=np.intp)
+        codes[labeled] = np.searchsorted(self.classes_, y[labeled])
+        return codes, weight * labeled
 
 
 def _other_top(thresholds, calibrations):

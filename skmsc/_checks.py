@@ -51,3 +51,24 @@ def no_half_fit(estimator, private=()):
     except BaseException:
         forget()
         raise
+
+
+def find_labeled(y, unlabeled_label):
+    """Mask of the rows with a label; raises when the mark cannot be a value of y."""
+    is_text = isinstance(unlabeled_label, str)
+    if not (is_text or is_number(unlabeled_label)) or unlabeled_label != unlabeled_label:
+        raise ValueError(
+            "unlabeled_label must be a string or a number other than nan, the value of y in rows "
+            f"without a label; got {unlabeled_label!r}."
+        )
+    labels = np.asarray(y)
+    if labels.dtype == object:
+        kinds = {issubclass(kind, str) for kind in set(map(type, labels))}
+    else:
+        kinds = {labels.dtype.kind in "UT"}
+    if is_text not in kinds:
+        raise TypeError(
+            "unlabeled_label must be of the kind of the labels: y holds "
+            f"{'numbers' if is_text else 'strings'} only, got {unlabeled_label!r}."
+        )
+    return np.asarray(labels != unlabeled_label, dtype=bool)

@@ -1,7 +1,6 @@
 """FeedbackCascadeClassifier: stages trained in the reverse of their working order."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 from sklearn.model_selection import check_cv
@@ -11,7 +10,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
 from skmsc._base import FITTED, MultiStageClassifier
-from skmsc._checks import check_weight, is_number, no_half_fit
+from skmsc._checks import check_weight, find_labeled, is_number, no_half_fit
 from skmsc._sklearn import (
     _BaseComposition,
     _raise_for_params,
@@ -20,12 +19,15 @@ from skmsc._sklearn import (
     take_rows,
 )
 from skmsc.calibration import METHODS, fit_calibration
+from skmsc.out_of_fold import CrossFit
 from skmsc.stages import (
+    add_fetch_costs,
     check_countable,
     check_frozen,
     check_stage_costs,
     check_stages,
     checks_all_columns,
+    costly_head,
     count_costs,
     gives_own_arrays,
     stage_input_tags,
@@ -40,7 +42,8 @@ from skmsc.thresholds import (
     eager_stage,
     fit_thresholds,
 )
-from skmsc.training.feedback import check_feedback, feed_back, find_catch_threshold
+from skmsc.training.feedback import check_feedback
+from skmsc.training.reverse import Guide, find_catch_threshold, fit_early_stage
 from skmsc.training_rows import choose_training_rows
 
 
@@ -60,10 +63,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         classifier, pipeline or `FrozenEstimator` (used as it is, taken to have seen none of the
         training rows), or skorch net; "drop" leaves a stage out. None stands for
         `skmsc.default_stages()`.
-    feedback : {"caught", "gain", "none"}, strategy or callable, default="caught"
-        What later stages tell earlier ones: `CaughtFeedback`, `GainFeedback` or nothing. A callable
-        gets ``(positive, later_proba, catch_threshold)``, arrays of shape (n_samples,) and
-        (n_samples, n_later_stages) and a number, and returns weights of shape (n_samples,).
+    feedback : {"caught", "gain", "none", "auto"}, strategy or callable, default="caught"
+        What later stages tell earlier ones: `CaughtFeedback`, `GainFeedback`, nothing, or what
+        `AutoFeedback` finds best. A callable gets ``(positive, later_proba, catch_threshold)``,
+        arrays of shape (n_samples,) and (n_samples, n_later_stages) and a number, and returns
+        weights of shape (n_samples,).
     catch_threshold : float or {"best_f1", "argmax"}, default="best_f1"
         Score of the last stage from which a positive counts as caught, in feedback, recall floors
         and reports alike: the cut of best F1 on out-of-fold scores, 1/2 for "argmax", or a number
@@ -71,7 +75,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     survivor_rate : float, default=None
         Share of rows in (0, 1], the ones that the earlier stages score highest, on which the last
         stage is fitted again, since it will meet no others at work. In our benchmark it helped
-        LightGBM and not a forest; measure it. None: the last stage is fitted on all rows.
+        LightGBM and not a forest; measure it. None: the last stage is fitted on all rows. With
+        ``feedback="none"`` and thresholds that are numbers or a budget of passes or costs, a last
+        stage that begins with `CostlyFeatures` is fitted on these rows only, and its features of
+        the others are never fetched; what counts as caught is then told by this fit.
     thresholds : float, array-like or policy, default=None
         When a row is passed on. A number t passes a row whose positive score is above t (for more
         than two classes: answers a row whose largest score reaches t); one number for each early
@@ -80,8 +87,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         keeps quality: ``RecallFloor(0.99, max_pass_rate=0.2)``, the cap raised to twice the share
         of caught positives where these are common; for more than two classes ``Agreement(0.01)``.
     stage_costs : array-like of shape (n_stages,) or dict of str to float, default=None
-        Cost >= 0 of running each stage on one row, in any unit. None: multiply-adds, where they can
-        be counted for every stage; otherwise costs are unknown.
+        Cost >= 0 of running each stage on one row, in any unit; the `cost` of a stage's
+        `CostlyFeatures` comes on top. None: multiply-adds, where they can be counted for every
+        stage; otherwise costs are unknown.
     calibration : {"sigmoid", "isotonic", None}, default="sigmoid"
         How each stage's scores become the probabilities of `predict_proba`, so that rows answered
         by different stages are comparable. Fitted out-of-fold, on the rows that reach the stage.
@@ -92,8 +100,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         stage with neutral feedback and enter no threshold and no calibration.
     validation_fraction : float, default=None
         Share of rows in (0, 1) held out of everything but the thresholds, as a policy with
-        `confidence` needs it: whole groups when `groups` are given, the last rows when `cv` is a
-        `TimeSeriesSplit`, else stratified at random.
+        `confidence` needs it: the last rows when `cv` is a `TimeSeriesSplit` or a `TimeDelaySplit`,
+        whole groups when `groups` are given, else stratified at random.
     pos_label : label, default=None
         Positive class, the one that an early stage may not answer; None: ``classes_[1]``.
     memory : None, str or joblib.Memory, default=None
@@ -101,6 +109,12 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         `random_state` a search over thresholds fits nothing twice. Stages must be picklable then.
     store_oof : bool, default=False
         Whether to keep ``oof_stage_proba_`` and ``feedback_weights_``.
+    unlabeled_label : float or str, default=None
+        Value of y in rows without a label; None: every row has one. With feedback an earlier stage
+        learns each such row twice, as a positive and as a negative, by the chance that the last
+        stage gives it; nothing else is learned from it, and it is in no score and no report. Rows
+        that `cv` tests lose it there only; outside, `skmsc.model_selection.LabeledTestFolds` does
+        the same for a search.
     n_jobs : int, default=None
         Jobs for the fits of a stage.
     random_state : int, RandomState instance or None, default=None
@@ -132,7 +146,13 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         Out-of-fold scores, nan for rows that none gives; with ``store_oof=True``.
     feedback_weights_ : ndarray of shape (n_samples, n_stages)
         Weights that feedback gave the rows of each stage, before the caller's weights are
-        multiplied in; nan for rows that were not trained on; with ``store_oof=True``.
+        multiplied in, both together for a row without a label; nan for rows that were not trained
+        on; with ``store_oof=True``.
+    feedback_comparison_ : dict of str to ndarray
+        What `AutoFeedback` compared, one entry for each stage and candidate, as columns of a table
+        (``pandas.DataFrame(feedback_comparison_)``): `stage`, `feedback`, `retained_recall`, its
+        paired `difference` from "none", the `standard_error` of that, and `chosen`; with
+        ``feedback="auto"`` or `AutoFeedback`.
 
     Raises
     ------
@@ -189,6 +209,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         pos_label=None,
         memory=None,
         store_oof=False,
+        unlabeled_label=None,
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -205,6 +226,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self.pos_label = pos_label
         self.memory = memory
         self.store_oof = store_oof
+        self.unlabeled_label = unlabeled_label
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -257,7 +279,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights >= 0: a weight of 2 counts as two rows, of 0 as none.
         **fit_params : dict
-            ``groups`` for `cv`; with metadata routing enabled, what `cv` and the stages ask for.
+            ``groups`` and ``time`` for `cv`; with metadata routing enabled, what `cv` and the
+            stages ask for.
 
         Returns
         -------
@@ -272,63 +295,85 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         with no_half_fit(self, FITTED):
             pairs, costs = self._check_parameters()
             rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
-            codes, last = rows.fitter.codes, len(pairs) - 1
-            labels = self.classes_[codes]
-            fits, feedback_weights = [None] * len(pairs), np.ones((codes.size, len(pairs)))
+            fitter, last = rows.fitter, len(pairs) - 1
+            labels, teaches = self.classes_[fitter.codes], self._uses_feedback()
+            fits = [CrossFit.unknown(fitter) for _ in pairs]
+            feedback_weights = np.where(fitter.labeled[:, None], np.ones(len(pairs)), np.nan)
+            comparisons, spares = [], self._spares_rejected(pairs)
+            self._stage_names = [name for name, _ in pairs]
 
             # Reverse pass: the last stage learns the labels; each earlier one learns what the
-            # later ones, by their out-of-fold scores, make of its rows. Rows that have no such
-            # scores count as they are.
-            for k in reversed(range(len(pairs))):
-                target, weight = labels, rows.fitter.sample_weight
-                if k < last and self._uses_feedback():
-                    wanted, feedback_weights[:, k] = feed_back(
-                        self.feedback,
-                        fits[k + 1 :],
-                        rows,
-                        self._positive,
-                        self.catch_threshold_,
-                        costs,
+            # later ones, by their out-of-fold scores, make of its rows.
+            for k in reversed(range(last if spares else last + 1)):
+                asks = teaches and k > 0 and fitter.unlabeled.size > 0
+                if teaches and k < last:
+                    guide = Guide(fits[k + 1 :], rows, self._positive, self.catch_threshold_, costs)
+                    fits[k], feedback_weights[:, k], comparison = fit_early_stage(
+                        self.feedback, *pairs[k], guide, score_unlabeled=asks
                     )
-                    target = self.classes_[wanted]
-                    weight = rows.weight * feedback_weights[:, k]
-                fits[k] = rows.fit_stage(*pairs[k], target, weight)
+                    comparisons.append(comparison)
+                else:
+                    fits[k] = rows.fit_stage(
+                        *pairs[k], labels, fitter.sample_weight, score_unlabeled=asks
+                    )
                 if k == last:
-                    self.catch_threshold_ = find_catch_threshold(
-                        self.catch_threshold, fits[k].proba, rows, self._positive
-                    )
-
-            # Caught is what the last stage catches when it is fitted on all rows.
-            self._catcher = fits[last].scorer
-            self.stage_costs_ = count_costs(fits) if costs is None else costs
-            seen = self._out_of_fold_scores(fits, rows)
+                    judge = self._make_judge(fits[last], rows)
 
             # Survivors: the last stage again, on the rows that it will meet at work.
-            survivors = self._find_survivors(seen, rows)
-            if survivors is not None:
+            survivors = self._find_survivors(fits, rows)
+            if spares:
                 fits[last] = rows.fit_stage(
-                    *pairs[last], labels, rows.fitter.sample_weight, survivors
+                    *pairs[last], labels, fitter.sample_weight, used=survivors
                 )
-                seen = replace(self._out_of_fold_scores(fits, rows), caught=seen.caught)
+                judge = self._make_judge(fits[last], rows)
+            elif survivors is not None:
+                fits[last] = rows.fit_stage(
+                    *pairs[last], labels, fitter.sample_weight, rows=survivors
+                )
 
-            self._stage_names = [name for name, _ in pairs]
             self._scorers = [fit.scorer for fit in fits]
             self.stages_ = [scorer.estimator for scorer in self._scorers]
+            self.stage_costs_ = count_costs(self.stages_) if costs is None else costs
             self._first_checks_all = checks_all_columns(self.stages_[0])
             self._gives_own_arrays = [gives_own_arrays(stage) for stage in self.stages_]
-            scores = seen
-            if rows.held_out is not None:
-                X, y, weight = rows.held_out
-                scores = self._scores_of(X, np.searchsorted(self.classes_, y), weight)
+            seen = self._scores_for(fits, judge, rows)
+            scores = seen if rows.held_out is None else self._held_out_scores(fits, judge, rows)
             thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = _fit_calibrations(self.calibration, seen, thresholds)
             self._set_thresholds(thresholds)
             self._warn_of_loose_thresholds(scores)
+            if comparisons and comparisons[0] is not None:
+                self.feedback_comparison_ = {
+                    column: np.concatenate([part[column] for part in reversed(comparisons)])
+                    for column in comparisons[0]
+                }
             if self.store_oof:
                 stage_proba = np.stack([fit.proba for fit in fits], axis=1)
                 self.oof_stage_proba_ = rows.spread(stage_proba)
                 self.feedback_weights_ = rows.spread(feedback_weights)
         return self
+
+    def score(self, X, y, sample_weight=None):
+        """Give the accuracy on the rows that have a label.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,)
+            Labels; rows with `unlabeled_label` are left out.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        score : float
+        """
+        if self.unlabeled_label is not None:
+            X = X if hasattr(X, "shape") else np.asarray(X)
+            idx = np.flatnonzero(self._find_labeled(y))
+            X, y, sample_weight = (take_rows(part, idx) for part in (X, y, sample_weight))
+        return super().score(X, y, sample_weight)
 
     def _check_parameters(self):
         """Validate what needs no data; return the (name, stage) pairs in use, and their costs."""
@@ -336,7 +381,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         names = [name for name, _ in pairs]
         dropped = [name for name, _ in self.stages or [] if name not in names]
         costs = check_stage_costs(self.stage_costs, names, dropped)
-        check_feedback(self.feedback, costs)
+        costs = add_fetch_costs(costs, [stage for _, stage in pairs])
+        check_feedback(self.feedback, costs, unlabeled=self.unlabeled_label is not None)
         if costs is None and isinstance(self.thresholds, CostBudget):
             check_countable(pairs, self.thresholds)
         if isinstance(self.catch_threshold, str):
@@ -367,7 +413,13 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         X, y = self._check_X_y(X, y)
         if sample_weight is not None:
             sample_weight = check_weight(sample_weight, len(y))
-        used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
+        labeled = self._find_labeled(y)
+        used = labeled if sample_weight is None else labeled & (sample_weight > 0)
+        if not used.any():
+            raise ValueError(
+                f"y holds no label: every row with a weight is unlabeled_label="
+                f"{self.unlabeled_label!r}."
+            )
         self._check_classes(y[used], None if sample_weight is None else sample_weight[used])
         for name, stage in pairs:
             check_frozen(name, stage, self.classes_, self.n_features_in_)
@@ -390,6 +442,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             X,
             y,
             sample_weight,
+            labeled=labeled,
             classes=self.classes_,
             positive=self._positive,
             cv=self.cv,
@@ -402,7 +455,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             verbose=self.verbose,
         )
         if rows.held_out is not None:
-            self._check_held_out(rows.held_out[1], n_stages=len(pairs))
+            self._check_held_out(rows.held_out[0], n_stages=len(pairs))
         return rows
 
     def _check_classes(self, y, sample_weight):
@@ -454,9 +507,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                         "sample_weight by no other name."
                     )
             return routed["cv"].split, {name: dict(routed[name].fit) for name, _ in pairs}
-        groups = fit_params.pop("groups", None)
+        given = {name: fit_params.pop(name, None) for name in ("groups", "time")}
         _raise_for_params(fit_params, self, "fit")
-        return ({} if groups is None else {"groups": groups}), {}
+        return {name: value for name, value in given.items() if value is not None}, {}
 
     def _check_held_out(self, y, n_stages):
         """Raise before any fit when the held-out rows are too few for the policy's promise."""
@@ -473,10 +526,39 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """Whether later stages weigh the rows of earlier ones."""
         return not (isinstance(self.feedback, str) and self.feedback == "none")
 
-    def _find_survivors(self, scores, rows):
+    def _find_labeled(self, y):
+        """Mask of the rows with a label."""
+        if self.unlabeled_label is None:
+            return np.ones(len(y), dtype=bool)
+        return find_labeled(y, self.unlabeled_label)
+
+    def _spares_rejected(self, pairs):
+        """Whether nothing asks for the last stage's scores of training rows that are rejected.
+
+        Then its costly features are fetched only for the rows that survive the earlier stages.
+        """
+        needs_scores = hasattr(self.thresholds, "find_thresholds") or self.thresholds is None
+        return (
+            self.survivor_rate is not None
+            and len(pairs) > 1
+            and costly_head(pairs[-1][1]) is not None
+            and not self._uses_feedback()
+            and not getattr(self.thresholds, "needs_last_stage", needs_scores)
+        )
+
+    def _make_judge(self, fit, rows):
+        """Let a fit of the last stage decide what counts as caught; returns it."""
+        self.catch_threshold_ = find_catch_threshold(
+            self.catch_threshold, fit.proba, rows, self._positive
+        )
+        self._catcher = fit.scorer
+        return fit
+
+    def _find_survivors(self, fits, rows):
         """Mask of the rows that the earlier stages score highest; None: train on all rows."""
-        if self.survivor_rate is None or scores.n_stages == 1:
+        if self.survivor_rate is None or len(fits) == 1:
             return None
+        scores = self._scores_for(fits, None, rows)
         thresholds = PassBudget(self.survivor_rate).find_thresholds(scores)
         survivors = rows.fitter.scored.copy()
         survivors[survivors] = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
@@ -490,20 +572,43 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         )
         return None
 
-    def _out_of_fold_scores(self, fits, rows):
-        """What policies see of the training rows that have out-of-fold scores."""
-        scored = rows.fitter.scored
-        stage_proba = np.stack([fit.proba[scored] for fit in fits], axis=1)
-        codes = rows.fitter.codes[scored]
-        return StageScores(
-            stage_proba=stage_proba,
-            y=codes,
-            sample_weight=rows.weight[scored],
-            negative=self._negative,
-            caught=self._caught_by(stage_proba[:, -1], self._is_positive(codes)),
-            stage_costs=self.stage_costs_,
-            stage_names=tuple(fit.scorer.name for fit in fits),
+    def _scores_for(self, fits, judge, rows):
+        """What policies see of the training rows that have out-of-fold scores.
+
+        `judge` is the fit of the last stage that decides what is caught; None: nothing asks.
+        """
+        fitter, scored = rows.fitter, rows.fitter.scored
+        return self._make_scores(
+            [fit.proba[scored] for fit in fits],
+            fitter.codes[scored],
+            rows.weight[scored],
+            None if judge is None else judge.proba[scored],
             untouched=False,
+        )
+
+    def _held_out_scores(self, fits, judge, rows):
+        """What policies see of the held-out rows."""
+        y, weight = rows.held_out
+        return self._make_scores(
+            [fit.held_out_proba for fit in fits],
+            np.searchsorted(self.classes_, y),
+            np.ones(len(y)) if weight is None else weight,
+            judge.held_out_proba,
+            untouched=True,
+        )
+
+    def _make_scores(self, stage_proba, codes, weight, judged_proba, *, untouched):
+        """`StageScores` of rows from each stage's scores; the judge's, where given, say caught."""
+        judged = judged_proba is not None
+        return StageScores(
+            stage_proba=np.stack(stage_proba, axis=1),
+            y=codes,
+            sample_weight=weight,
+            negative=self._negative,
+            caught=self._caught_by(judged_proba, self._is_positive(codes)) if judged else None,
+            stage_costs=getattr(self, "stage_costs_", None),
+            stage_names=tuple(self._stage_names),
+            untouched=untouched,
         )
 
     def _caught_by(self, last_proba, positive):
@@ -586,9 +691,10 @@ def _fit_calibrations(method, seen, thresholds):
     """
     stage, calibrations = eager_stage(seen.stage_proba, thresholds), []
     for k in range(seen.n_stages):
-        rows = stage >= k
+        known = ~np.isnan(seen.stage_proba[:, k, 0])
+        rows = known & (stage >= k)
         if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
-            rows = np.ones(stage.size, dtype=bool)
+            rows = known
         calibrations.append(
             fit_calibration(
                 method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]

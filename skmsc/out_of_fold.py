@@ -14,17 +14,18 @@ from sklearn.utils.validation import check_memory
 
 from skmsc._sklearn import _check_method_params, take_rows
 from skmsc.calibration import fit_calibration
+from skmsc.splits import restrict
 from skmsc.stages import StageScorer, fit_stage
 
 __all__ = []  # for the package's own use
 
 # Part of the memory's key: to be raised when a fit with the same arguments has another result.
-_FIT_VERSION = 1
+_FIT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """A stage fitted on all rows, with out-of-fold scores.
+    """A stage fitted on all rows, with scores of rows that the fit behind each never saw.
 
     Attributes
     ----------
@@ -32,10 +33,44 @@ class CrossFit:
         The stage fitted on all rows.
     proba : ndarray of shape (n_samples, n_classes)
         Out-of-fold scores; nan for rows that no fold scores.
+    unlabeled_proba : ndarray of shape (n_splits + 1, n_unlabeled, n_classes) or None
+        Scores of the unlabelled rows by the fit on all rows, then by the fit of each fold; nan for
+        rows that are not in its training part.
+    held_out_proba : ndarray of shape (n_held_out, n_classes) or None
+        Scores of the held-out rows by the fit on all rows.
     """
 
     scorer: StageScorer
     proba: np.ndarray
+    unlabeled_proba: np.ndarray | None = None
+    held_out_proba: np.ndarray | None = None
+
+    @classmethod
+    def unknown(cls, fitter):
+        """What stands for a stage that a `CrossFitter` has not fitted: all scores nan."""
+        return cls(None, np.full((fitter.codes.size, len(fitter.classes)), np.nan))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one fit of a stage learns.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_lesson_rows,) or None
+        Indices of the rows, some of them perhaps twice; None: all rows as they are.
+    target : ndarray of shape (n_lesson_rows,)
+        Labels.
+    weight : ndarray of shape (n_lesson_rows,) or None
+        Weights.
+    sample_weight : ndarray of shape (n_lesson_rows,) or None
+        The caller's weights.
+    """
+
+    rows: np.ndarray | None
+    target: np.ndarray
+    weight: np.ndarray | None
+    sample_weight: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -47,16 +82,18 @@ class CrossFitter:
     X : array, sparse matrix or dataframe of n_samples rows
         Training rows.
     codes : ndarray of shape (n_samples,)
-        Class codes, for the maps of stages without `predict_proba`.
+        Class codes, for the maps of stages without `predict_proba`; -1 for unlabelled rows.
     classes : ndarray of shape (n_classes,)
         Labels, sorted.
     sample_weight : ndarray of shape (n_samples,) or None
         The caller's weights.
     splits : list of (ndarray, ndarray)
-        Training and test rows of each fold, integer indices.
+        Training and test rows of each fold, integer indices; all test rows are labelled.
     seed : int
         Base of the seeds: each fit has its own, drawn from it, the stage's name and the fold, so
         that another stage's change changes nothing here.
+    X_held_out : array, sparse matrix or dataframe of n_held_out rows, or None
+        Rows that nothing is fitted on; each stage scores them.
     n_jobs : int or None
         Number of jobs for the fits of a stage.
     memory : None, str or joblib.Memory
@@ -71,6 +108,7 @@ class CrossFitter:
     sample_weight: np.ndarray | None
     splits: list
     seed: int
+    X_held_out: object = None
     n_jobs: int | None = None
     memory: object = None
     verbose: int = 0
@@ -83,12 +121,44 @@ class CrossFitter:
             scored[test] = True
         return scored
 
+    @cached_property
+    def labeled(self):
+        """Rows with a label, a mask of shape (n_samples,)."""
+        return self.codes >= 0
+
+    @cached_property
+    def unlabeled(self):
+        """Indices of the rows without a label, in ascending order."""
+        return np.flatnonzero(~self.labeled)
+
     def can_train(self, codes, rows):
         """Whether every training part holds two classes among the given rows, a mask."""
         parts = (codes[train[rows[train]]] for train, _ in self.splits)
         return all(np.unique(part).size > 1 for part in parts)
 
-    def fit(self, name, stage, *, target, weight=None, rows=None, params=None):
+    def only(self, rows):
+        """The same on some of the rows, a mask; folds that score none of them fall away."""
+        idx = np.flatnonzero(rows)
+        return replace(
+            self,
+            X=take_rows(self.X, idx),
+            codes=self.codes[idx],
+            sample_weight=take_rows(self.sample_weight, idx),
+            splits=restrict(self.splits, rows),
+        )
+
+    def fit(
+        self,
+        name,
+        stage,
+        *,
+        target,
+        weight=None,
+        rows=None,
+        params=None,
+        guesses=None,
+        score_unlabeled=False,
+    ):
         """Fit a stage on all rows and score each row out-of-fold.
 
         Parameters
@@ -98,52 +168,94 @@ class CrossFitter:
         stage : estimator
             Not changed. A frozen stage is not fitted: it is taken to have seen none of the rows.
         target : ndarray of shape (n_samples,)
-            Labels that the stage learns.
+            Labels that the stage learns; those of unlabelled rows do not matter.
         weight : ndarray of shape (n_samples,), default=None
             Weights of the stage's rows.
         rows : mask of shape (n_samples,), default=None
-            Rows that the stage is trained on; None: all. All rows are scored.
+            Labelled rows that the stage is trained on; None: all of them. All are scored.
         params : dict, default=None
             Further parameters of the stage's fit, rows aligned with X.
+        guesses : ndarray of shape (n_splits + 1, n_unlabeled, 2), default=None
+            Weights with which each unlabelled row is learned as a row of the first class and as
+            one of the second, by the fit on all rows and by that of each fold; None: not at all.
+        score_unlabeled : bool, default=False
+            Whether to score the unlabelled rows.
 
         Returns
         -------
         fit : CrossFit
         """
-        seeds = _seeds(self.seed, name, len(self.splits) + 1)
+        # The first fit is the one on all rows, which scores no labelled row.
+        parts = [np.arange(self.codes.size), *(train for train, _ in self.splits)]
+        tests = [self.unlabeled[:0], *(test for _, test in self.splits)]
+        pools = [part[~self.labeled[part]] if score_unlabeled else tests[0] for part in parts]
+        asked = [np.append(test, pool) for test, pool in zip(tests, pools, strict=True)]
         if isinstance(stage, FrozenEstimator):
             scorer = StageScorer.of(name, stage, self.classes)
-            raw = np.where(self.scored[:, None], scorer.raw(self.X), np.nan)
-            return self._with_proba(scorer, raw, target, weight)
-        keep = np.arange(self.codes.size) if rows is None else np.flatnonzero(rows)
-        data = (stage, self.X, target, weight, self.sample_weight, params or {})
-        fit_one, score_one, key = self._cached
-        try:
-            fitted, *folds = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
-                [delayed(fit_one)(*data, None if rows is None else keep, seeds[0], **key)]
-                + [
-                    delayed(score_one)(
-                        *data,
-                        train if rows is None else train[rows[train]],
-                        test,
-                        seed,
-                        name,
-                        self.classes,
-                        **key,
-                    )
-                    for (train, test), seed in zip(self.splits, seeds[1:], strict=True)
-                ]
+            every = scorer.raw(self.X)
+            scores = [every[rows] for rows in asked]
+        else:
+            rows = self.labeled if rows is None else rows
+            guesses = [None] * len(parts) if guesses is None else guesses
+            lessons = [
+                self._lesson(part[rows[part]], target, weight, guess)
+                for part, guess in zip(parts, guesses, strict=True)
+            ]
+            scorer, scores = self._run(name, stage, lessons, params or {}, asked)
+
+        total, count = np.zeros((self.codes.size, len(self.classes))), np.zeros(self.codes.size)
+        of_unlabeled = np.full((len(parts), self.unlabeled.size, len(self.classes)), np.nan)
+        for j, (test, pool) in enumerate(zip(tests, pools, strict=True)):
+            total[test] += scores[j][: test.size]
+            count[test] += 1
+            of_unlabeled[j, np.searchsorted(self.unlabeled, pool)] = scores[j][test.size :]
+        with np.errstate(invalid="ignore"):  # 0 / 0 where no fold scores a row
+            proba = total / count[:, None]
+        if not scorer.has_proba:
+            scorer = self._with_decision_map(scorer, proba, target, weight)
+            proba, of_unlabeled = (
+                _mapped(scorer.decision_map, raw) for raw in (proba, of_unlabeled)
             )
+        held_out = None if self.X_held_out is None else scorer(self.X_held_out)
+        return CrossFit(scorer, proba, of_unlabeled if score_unlabeled else None, held_out)
+
+    def _lesson(self, part, target, weight, guess):
+        """Rows `part` as they are labelled, and unlabelled rows once as either class."""
+        if guess is None:
+            if part.size == self.codes.size:
+                return Lesson(None, target, weight, self.sample_weight)
+            weight, sample_weight = take_rows(weight, part), take_rows(self.sample_weight, part)
+            return Lesson(part, target[part], weight, sample_weight)
+        trains = ~np.isnan(guess[:, 0])
+        pool, guess = self.unlabeled[trains], guess[trains]
+        ones = np.ones(self.codes.size)
+        weight, own = (ones if w is None else w for w in (weight, self.sample_weight))
+        return Lesson(
+            rows=np.concatenate([part, pool, pool]),
+            target=np.append(target[part], np.repeat(self.classes, pool.size)),
+            weight=np.append(weight[part], guess.T),
+            # The two copies of a row are one row to a transformer.
+            sample_weight=np.concatenate([own[part], own[pool] / 2, own[pool] / 2]),
+        )
+
+    def _run(self, name, stage, lessons, params, asked):
+        """Fit a stage on each lesson: the scorer of the first, and every one's scores as asked."""
+        seeds = _seeds(self.seed, name, len(lessons))
+        fit_one, score_one, key = self._cached
+        jobs = [delayed(fit_one)(stage, self.X, lessons[0], params, seeds[0], **key)]
+        for lesson, seed, rows in zip(lessons[1:], seeds[1:], asked[1:], strict=True):
+            job = delayed(score_one)
+            jobs.append(job(stage, self.X, lesson, params, seed, rows, name, self.classes, **key))
+        try:
+            fitted, *scores = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(jobs)
         except Exception as error:
             error.add_note(f"This happened in the fit of stage {name!r}.")
             raise
-        total, count = np.zeros((self.codes.size, len(self.classes))), np.zeros(self.codes.size)
-        for (_, test), scores in zip(self.splits, folds, strict=True):
-            total[test] += scores
-            count[test] += 1
-        with np.errstate(invalid="ignore"):  # 0 / 0 where no fold scores a row
-            raw = total / count[:, None]
-        return self._with_proba(StageScorer.of(name, fitted, self.classes), raw, target, weight)
+        scorer = StageScorer.of(name, fitted, self.classes)
+        first = np.empty((0, len(self.classes)))
+        if asked[0].size:
+            first = scorer.raw(take_rows(self.X, asked[0]))
+        return scorer, [first, *scores]
 
     @cached_property
     def _cached(self):
@@ -161,17 +273,21 @@ class CrossFitter:
         }
         return memory.cache(_fit, ignore=["X"]), memory.cache(_fit_and_score, ignore=["X"]), key
 
-    def _with_proba(self, scorer, raw, target, weight):
-        """Turn decision values into probabilities of the target, by a map fitted out-of-fold."""
-        if scorer.has_proba:
-            return CrossFit(scorer, raw)
-        scored = self.scored
-        codes = np.searchsorted(self.classes, target[scored])
-        weight = np.ones(codes.size) if weight is None else weight[scored]
-        decision_map = fit_calibration("sigmoid", raw[scored], codes, weight, from_decisions=True)
-        proba = np.full_like(raw, np.nan)
-        proba[scored] = decision_map(raw[scored])
-        return CrossFit(replace(scorer, decision_map=decision_map), proba)
+    def _with_decision_map(self, scorer, raw, target, weight):
+        """The scorer with a map of decision values to probabilities, fitted out-of-fold."""
+        codes = np.searchsorted(self.classes, target[self.scored])
+        weight = np.ones(codes.size) if weight is None else weight[self.scored]
+        decision_map = fit_calibration(
+            "sigmoid", raw[self.scored], codes, weight, from_decisions=True
+        )
+        return replace(scorer, decision_map=decision_map)
+
+
+def _mapped(decision_map, raw):
+    """Probabilities from decision values of shape (..., n_classes), nan where these are."""
+    proba, given = np.full_like(raw, np.nan), ~np.isnan(raw[..., 0])
+    proba[given] = decision_map(raw[given])
+    return proba
 
 
 def _seeds(seed, name, n_seeds):
@@ -179,32 +295,23 @@ def _seeds(seed, name, n_seeds):
     return np.random.SeedSequence([seed, crc32(name.encode())]).generate_state(n_seeds).tolist()
 
 
-def _fit(stage, X, target, weight, sample_weight, params, rows, seed, X_hash=None, context=None):
-    """Fit a stage on the given rows (None: all). The last two are for the memory's key only."""
-    if rows is not None:
-        params = _check_method_params(X, params, indices=rows)
-        X, target = take_rows(X, rows), target[rows]
-        weight, sample_weight = take_rows(weight, rows), take_rows(sample_weight, rows)
+def _fit(stage, X, lesson, params, seed, X_hash=None, context=None):
+    """Fit a stage on a lesson. The last two arguments are for the memory's key only."""
+    if lesson.rows is not None:
+        params = _check_method_params(X, params, indices=lesson.rows)
+        X = take_rows(X, lesson.rows)
     return fit_stage(
-        stage, X, target, weight=weight, sample_weight=sample_weight, seed=seed, params=params
+        stage,
+        X,
+        lesson.target,
+        weight=lesson.weight,
+        sample_weight=lesson.sample_weight,
+        seed=seed,
+        params=params,
     )
 
 
-def _fit_and_score(
-    stage,
-    X,
-    target,
-    weight,
-    sample_weight,
-    params,
-    train,
-    test,
-    seed,
-    name,
-    classes,
-    X_hash=None,
-    context=None,
-):
-    """Fit a stage on a fold's training rows and give its raw scores on the test rows."""
-    fitted = _fit(stage, X, target, weight, sample_weight, params, train, seed)
-    return StageScorer.of(name, fitted, classes).raw(take_rows(X, test))
+def _fit_and_score(stage, X, lesson, params, seed, rows, name, classes, X_hash=None, context=None):
+    """Fit a stage on a fold's lesson and give its raw scores of other rows."""
+    fitted = _fit(stage, X, lesson, params, seed)
+    return StageScorer.of(name, fitted, classes).raw(take_rows(X, rows))

@@ -44,13 +44,13 @@ def make_splits(cv, X, y, *, used=None, params=None, name="cv"):
         if hasattr(cv, "split") or not isinstance(cv, Iterable):
             cv = check_cv(cv, y, classifier=True).split(X, y, **params)
         splits = list(cv)
-        return _restrict(_checked_indices(splits, len(y), name), used)
+        return restrict(_checked_indices(splits, len(y), name), used)
     params = _check_method_params(X, params, indices=idx)
     X, y = take_rows(X, idx), y[idx]
     return list(check_cv(cv, y, classifier=True).split(X, y, **params))
 
 
-def _restrict(splits, used):
+def restrict(splits, used):
     """The same splits as indices into the rows in use only; folds without test rows fall away."""
     place = np.cumsum(used) - 1
     restricted = [(place[train[used[train]]], place[test[used[test]]]) for train, test in splits]

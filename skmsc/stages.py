@@ -29,6 +29,7 @@ from skmsc._sklearn import (
     take_rows,
 )
 from skmsc.calibration import Calibration
+from skmsc.costly_features import CostlyFeatures
 
 __all__ = ["default_stages"]  # the rest is for the package's own use
 
@@ -115,6 +116,15 @@ def check_stages(stages, reserved):
             raise TypeError(
                 f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
             )
+        head = costly_head(stage)
+        if any(
+            isinstance(part, CostlyFeatures) and part is not head
+            for part in stage.get_params(deep=True).values()
+        ):
+            raise ValueError(
+                f"CostlyFeatures must be the first step of a stage's own pipeline; in stage "
+                f"{name!r} it is elsewhere: {stage!r}."
+            )
     return kept
 
 
@@ -136,6 +146,35 @@ def check_stage_costs(stage_costs, names, dropped=()):
     if costs.shape != (len(names),) or not np.isfinite(costs).all() or (costs < 0).any():
         raise ValueError(f"stage_costs must be {valid}; got {given!r}.")
     return costs
+
+
+def costly_head(stage):
+    """The `CostlyFeatures` that a stage's pipeline begins with, or None."""
+    first = stage.steps[0][1] if isinstance(stage, Pipeline) and stage.steps else None
+    return first if isinstance(first, CostlyFeatures) else None
+
+
+def split_costly(name, stage):
+    """A stage's costly features, a pair (name, unfitted transformer) or None, and the rest."""
+    if costly_head(stage) is None:
+        return None, stage
+    rest = clone(stage)
+    step, head = rest.steps.pop(0)
+    return (step, head._for_stage(name)), rest
+
+
+def join_costly(head, rest):
+    """The fitted stage of a pair (name, fitted costly features) and the fitted rest."""
+    rest.steps.insert(0, head)
+    return rest
+
+
+def add_fetch_costs(stage_costs, stages):
+    """Costs with those of fetches on top; None stays None."""
+    if stage_costs is None:
+        return None
+    heads = [costly_head(stage) for stage in stages]
+    return stage_costs + [0.0 if head is None else head.cost or 0.0 for head in heads]
 
 
 def check_frozen(name, stage, classes, n_features):
@@ -194,6 +233,8 @@ def _allows_nan(stage):
     if not isinstance(stage, Pipeline):
         return get_tags(stage).input_tags.allow_nan
     for _, step in stage.steps:
+        if isinstance(step, CostlyFeatures) and step.remainder == "drop":
+            return True
         if isinstance(step, (ColumnTransformer, FeatureUnion)):
             return True  # may well impute some columns; if not, a later step refuses
         if isinstance(step, (str, FunctionTransformer)):
@@ -504,9 +545,9 @@ def count_multiply_adds(estimator):
     return total
 
 
-def count_costs(fits):
-    """Multiply-adds of each `CrossFit`'s stage, or None when some stage's cannot be counted."""
-    counts = [count_multiply_adds(fit.scorer.estimator) for fit in fits]
+def count_costs(stages):
+    """Multiply-adds of each fitted stage, or None when some stage's cannot be counted."""
+    counts = [count_multiply_adds(stage) for stage in stages]
     return None if None in counts else np.array(counts, dtype=np.float64)
 
 

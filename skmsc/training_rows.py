@@ -1,15 +1,16 @@
 """Which rows train the stages, in which splits, and which are kept for the thresholds alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, TimeSeriesSplit
 
 from skmsc._sklearn import _check_method_params, take_rows
+from skmsc._splitters import LabeledTestFolds, TimeDelaySplit
 from skmsc.out_of_fold import CrossFitter
 from skmsc.splits import make_splits
-from skmsc.stages import takes_weight, warn_of_resampling
+from skmsc.stages import join_costly, split_costly, takes_weight, warn_of_resampling
 
 __all__ = []  # for the package's own use
 
@@ -21,11 +22,11 @@ class TrainingRows:
     Attributes
     ----------
     fitter : CrossFitter
-        The training rows, their class codes and splits.
+        The training rows, their class codes and splits; the held-out rows.
     stage_params : dict of str to dict
         Further parameters of each stage's fit, rows aligned with the training rows.
-    held_out : tuple of (X, y, sample_weight) or None
-        Rows that nothing is fitted on.
+    held_out : tuple of (y, sample_weight) or None
+        Labels and weights of the held-out rows.
     idx : ndarray of shape (n_training_rows,)
         Indices of the training rows among the rows given.
     n_given : int
@@ -37,6 +38,7 @@ class TrainingRows:
     held_out: tuple | None
     idx: np.ndarray
     n_given: int
+    _fetched: dict = field(default_factory=dict)
 
     @cached_property
     def weight(self):
@@ -44,14 +46,50 @@ class TrainingRows:
         weight = self.fitter.sample_weight
         return np.ones(self.fitter.codes.size) if weight is None else weight
 
-    def fit_stage(self, name, stage, target, weight, survivors=None):
-        """Cross-fit one stage; see `CrossFitter.fit`."""
+    def fit_stage(self, name, stage, target, weight, *, used=None, **how):
+        """Cross-fit one stage; see `CrossFitter.fit`.
+
+        A stage that begins with costly features has them fetched here, once for each row: of the
+        rows `used`, a mask; None: of all that it is trained on or scores. The rest score nan.
+        """
         if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
             warn_of_resampling(name, stage)
         params = self.stage_params.get(name)
-        return self.fitter.fit(
-            name, stage, target=target, weight=weight, rows=survivors, params=params
+        head, stage = split_costly(name, stage)
+        if head is None:
+            return self.fitter.fit(name, stage, target=target, weight=weight, params=params, **how)
+        used, fitter, head = self._fetch(name, head, used, how.get("score_unlabeled"))
+        if how.get("rows") is not None:
+            how["rows"] = how["rows"][used]
+        fit = fitter.fit(
+            name,
+            stage,
+            target=target[used],
+            weight=None if weight is None else weight[used],
+            params=_check_method_params(self.fitter.X, params, indices=np.flatnonzero(used)),
+            **how,
         )
+        proba = np.full((used.size, fit.proba.shape[1]), np.nan)
+        proba[used] = fit.proba
+        estimator = join_costly(head, fit.scorer.estimator)
+        return replace(fit, scorer=replace(fit.scorer, estimator=estimator), proba=proba)
+
+    def _fetch(self, name, head, used, with_unlabeled):
+        """What a stage needs of the rows, its costly features among it; fetched at the first call.
+
+        Returns a mask of the rows, a `CrossFitter` of them and the fitted head.
+        """
+        if name not in self._fetched:
+            fitter = self.fitter
+            if used is None:
+                used = np.ones(fitter.codes.size, bool) if with_unlabeled else fitter.labeled
+            if not used.all():
+                fitter = fitter.only(used)
+            _, costly = head
+            X = costly.fit_transform(fitter.X)
+            held_out = None if fitter.X_held_out is None else costly.transform(fitter.X_held_out)
+            self._fetched[name] = used, replace(fitter, X=X, X_held_out=held_out), head
+        return self._fetched[name]
 
     def spread(self, values):
         """Values of the training rows at the places of the rows given; nan elsewhere."""
@@ -67,6 +105,7 @@ def choose_training_rows(
     y,
     sample_weight,
     *,
+    labeled,
     classes,
     positive,
     cv,
@@ -86,6 +125,9 @@ def choose_training_rows(
         Labels.
     sample_weight : ndarray of shape (n_samples,) or None
         Weights.
+    labeled : mask of shape (n_samples,)
+        Rows with a label. The others are split as if their mark were one more class, and then
+        leave the test parts and what is held out.
     classes : ndarray of shape (n_classes,)
         Labels of the rows with a weight, sorted.
     positive : int or None
@@ -114,22 +156,28 @@ def choose_training_rows(
     """
     seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
     used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
-    held_out = None
+    held = np.empty(0, dtype=np.intp)
     if validation_fraction is not None:
         idx = np.flatnonzero(used)
-        groups = take_rows(split_params.get("groups"), idx)
-        held = idx[choose_held_out(cv, y[idx], validation_fraction, groups=groups, seed=split_seed)]
-        held_out = tuple(take_rows(part, held) for part in (X, y, sample_weight))
-        used[held] = False
+        params = {name: take_rows(split_params.get(name), idx) for name in ("groups", "time")}
+        train, held = choose_held_out(cv, y[idx], validation_fraction, seed=split_seed, **params)
+        used[:] = False
+        used[idx[train]] = True
+        held = idx[held & labeled[idx]]
     splits = make_splits(cv, X, y, used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
+    X_held_out, *held_out = (take_rows(part, held) for part in (X, y, sample_weight))
     if train.size < n_given:
         stage_params = {
             name: _check_method_params(X, params, indices=train)
             for name, params in stage_params.items()
         }
-        X, y, sample_weight = (take_rows(part, train) for part in (X, y, sample_weight))
-    codes = np.searchsorted(classes, y)
+        X, y, sample_weight, labeled = (
+            take_rows(part, train) for part in (X, y, sample_weight, labeled)
+        )
+    codes = np.full(len(y), -1)
+    codes[labeled] = np.searchsorted(classes, y[labeled])
+    splits = [(train, test[labeled[test]]) for train, test in splits if labeled[test].any()]
     check_splits(splits, codes, classes, positive)
     fitter = CrossFitter(
         X=X,
@@ -138,9 +186,12 @@ def choose_training_rows(
         sample_weight=sample_weight,
         splits=splits,
         seed=seed,
+        X_held_out=X_held_out if held.size else None,
         **fitter_params,
     )
-    return TrainingRows(fitter, stage_params, held_out, train, n_given)
+    return TrainingRows(
+        fitter, stage_params, tuple(held_out) if held.size else None, train, n_given
+    )
 
 
 def check_splits(splits, codes, classes, positive):
@@ -151,7 +202,7 @@ def check_splits(splits, codes, classes, positive):
     if not splits:
         raise ValueError("cv gives no split with rows to score.")
     for i, (train, _) in enumerate(splits):
-        present = np.unique(codes[train])
+        present = np.unique(codes[train[codes[train] >= 0]])
         if present.size < 2:
             absent = [str(label) for label in np.delete(classes, present)]
             raise ValueError(
@@ -168,34 +219,42 @@ def check_splits(splits, codes, classes, positive):
             )
 
 
-def choose_held_out(cv, y, fraction, *, groups=None, seed=0):
+def choose_held_out(cv, y, fraction, *, seed=0, groups=None, time=None):
     """Choose rows to hold out of everything but the thresholds.
 
     Parameters
     ----------
     cv : int, splitter or iterable
-        A `TimeSeriesSplit` says that rows are in time order: the last ones are held out.
+        A `TimeSeriesSplit` says that rows are in time order, a `TimeDelaySplit` that `time` tells
+        it: the last ones are held out, after the latter's gap.
     y : ndarray of shape (n_samples,)
         Labels, by which the choice is stratified unless time or groups forbid it.
     fraction : float
         Share of rows, or of groups, in (0, 1).
-    groups : array-like of shape (n_samples,), default=None
-        Groups, held out as a whole.
     seed : int, default=0
         Seed of the choice.
+    groups : array-like of shape (n_samples,), default=None
+        Groups, held out as a whole.
+    time : array-like of shape (n_samples,), default=None
+        Times.
 
     Returns
     -------
-    held : mask of shape (n_samples,)
+    train, held : masks of shape (n_samples,)
+        Rows in neither are in the gap, or of a group that is held out.
     """
-    idx = np.arange(y.size)
+    cv, idx = cv.cv if isinstance(cv, LabeledTestFolds) else cv, np.arange(y.size)
+    if isinstance(cv, TimeDelaySplit):
+        return cv.hold_out(fraction, time, groups=groups)
     if isinstance(cv, TimeSeriesSplit):
-        return idx >= y.size - max(round(fraction * y.size), 1)
+        held = idx >= y.size - max(round(fraction * y.size), 1)
+        return ~held, held
     splitter = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
     try:
         splits = splitter(1, test_size=fraction, random_state=seed).split(idx, y, groups)
-        return np.isin(idx, next(splits)[1])
+        held = np.isin(idx, next(splits)[1])
     except ValueError as error:
         raise ValueError(
             f"validation_fraction={fraction} cannot be held out of {y.size} rows: {error}"
         ) from error
+    return ~held, held

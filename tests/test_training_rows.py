@@ -11,7 +11,7 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
 )
 
-from skmsc.splits import _restrict, make_splits
+from skmsc.splits import make_splits, restrict
 from skmsc.training_rows import check_splits, choose_training_rows
 
 X, Y = make_classification(120, n_features=5, n_informative=3, weights=[0.7], random_state=0)
@@ -23,6 +23,7 @@ def chosen(cv, *, sample_weight=None, fraction=None, **params):
         X,
         Y,
         sample_weight,
+        labeled=np.ones(120, dtype=bool),
         classes=CLASSES,
         positive=1,
         cv=cv,
@@ -51,8 +52,8 @@ def test_rows_are_held_out_before_the_rest_is_split():
     rows = chosen(StratifiedKFold(5), fraction=0.5)
     n_positive = [rows.fitter.codes[test].sum() for _, test in rows.fitter.splits]
     assert len(rows.fitter.splits) == 5 and max(n_positive) - min(n_positive) <= 1
-    assert rows.held_out[0].shape == (60, 5)
-    assert not set(map(tuple, rows.held_out[0])) & set(map(tuple, rows.fitter.X))
+    assert rows.held_out[0].shape == (60,)
+    assert not set(map(tuple, rows.fitter.X_held_out)) & set(map(tuple, rows.fitter.X))
 
 
 def test_a_time_splitter_has_all_its_folds_before_the_held_out_rows():
@@ -105,10 +106,10 @@ def test_groups_reach_the_splitter():
         assert not set(groups[train]) & set(groups[test])
 
 
-def test_restricting_keeps_the_folds_of_the_rows_in_use():
+def testrestricting_keeps_the_folds_of_the_rows_in_use():
     used = np.array([True, False, True, True])
     splits = [(np.array([0, 1]), np.array([2, 3])), (np.array([2, 3]), np.array([1]))]
-    ((train, test),) = _restrict(splits, used)
+    ((train, test),) = restrict(splits, used)
     assert train.tolist() == [0] and test.tolist() == [1, 2]
 
 

@@ -32,6 +32,8 @@ class PassBudget(BaseEstimator):
     PassBudget(max_pass_rate=0.05)
     """
 
+    needs_last_stage = False  # the early stages' scores are all it looks at
+
     def __init__(self, max_pass_rate=0.1):
         self.max_pass_rate = max_pass_rate
 
@@ -75,6 +77,8 @@ class CostBudget(BaseEstimator):
     >>> CostBudget(max_cost=2.5)
     CostBudget(max_cost=2.5)
     """
+
+    needs_last_stage = False  # the early stages' scores are all it looks at
 
     def __init__(self, max_cost):
         self.max_cost = max_cost

@@ -8,9 +8,11 @@ derivation from the cost of the cascade and are not claimed to be the paper's.
 Notation: rows i; y = 1 for a positive; stage j passes a row on with the soft decision q_j; the last
 stage's decision is q = sigma((logit p - logit t) / T) for its score p, catch threshold t and
 temperature T, so q tends to 1[p >= t] as T tends to 0.
+
+An unlabelled row is a positive with the chance that the last stage's calibrated score gives it, and
+is learned twice, as a positive and as a negative: a weighted loss of the two is the loss expected.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,7 @@ from sklearn.base import BaseEstimator
 
 from skmsc._checks import as_numbers, is_number
 
-__all__ = ["CaughtFeedback", "GainFeedback"]
+__all__ = ["AutoFeedback", "CaughtFeedback", "GainFeedback"]
 
 # One call of the last stage costs this much where the costs of errors are not given.
 LAST_STAGE_COST = 0.2
@@ -51,12 +53,12 @@ class LaterStages:
 
 
 def feedback_for(feedback, signal):
-    """Targets and weights of an earlier stage's training rows.
+    """Targets and weights of an earlier stage's labelled training rows.
 
     Parameters
     ----------
     feedback : strategy, "caught", "gain" or callable
-        A checked `feedback` argument other than "none".
+        A checked `feedback` argument other than "none" and "auto".
     signal : LaterStages
         Scores of the later stages on n_samples rows.
 
@@ -72,21 +74,63 @@ def feedback_for(feedback, signal):
     ValueError
         When a callable returns weights of a wrong shape, negative, or not finite.
     """
-    if isinstance(feedback, str):
-        feedback = {"caught": CaughtFeedback, "gain": GainFeedback}[feedback]()
+    feedback = _strategy(feedback)
     if hasattr(feedback, "weigh"):
         return feedback.weigh(signal)
-    weight = feedback(signal.positive, signal.later_proba, signal.catch_threshold)
+    return signal.positive, _weights_of(
+        feedback, signal.positive, signal.later_proba, signal.catch_threshold
+    )
+
+
+def guesses_for(feedback, signal, later_proba, chance):
+    """Weights with which unlabelled rows are learned as negatives and as positives.
+
+    Parameters
+    ----------
+    feedback : strategy, "caught", "gain" or callable
+        A checked `feedback` argument other than "none" and "auto".
+    signal : LaterStages
+        Scores of the later stages on the labelled rows, which set the scale.
+    later_proba : ndarray of shape (n_unlabeled, n_later)
+        Positive scores of the later stages on the unlabelled rows.
+    chance : ndarray of shape (n_unlabeled,)
+        Chance that each is a positive.
+
+    Returns
+    -------
+    weight : ndarray of shape (n_unlabeled, 2)
+        As a negative, as a positive; before the caller's weights are multiplied in.
+    """
+    feedback = _strategy(feedback)
+    if hasattr(feedback, "weigh"):
+        return feedback.weigh_unlabeled(signal, later_proba, chance)
+    # A callable sees the labelled rows, then the unlabelled ones as negatives and as positives.
+    positive = np.concatenate([signal.positive, chance < 0, chance >= 0])
+    later_proba = np.concatenate([signal.later_proba, later_proba, later_proba])
+    weight = _weights_of(feedback, positive, later_proba, signal.catch_threshold)
+    return weight[signal.positive.size :].reshape(2, -1).T * _as_either(chance)
+
+
+def _strategy(feedback):
+    """The strategy that a name stands for."""
+    if isinstance(feedback, str):
+        return {"caught": CaughtFeedback, "gain": GainFeedback}[feedback]()
+    return feedback
+
+
+def _weights_of(feedback, positive, later_proba, catch_threshold):
+    """Checked weights that a callable gives."""
+    weight = feedback(positive, later_proba, catch_threshold)
     if isinstance(weight, np.ndarray) and weight.dtype.kind == "b":
         weight = weight.astype(np.float64)
     weight = as_numbers(
         weight,
         "The feedback callable must return finite weights >= 0, one for each of "
-        f"{signal.positive.size} rows; got {type(weight).__name__}.",
+        f"{positive.size} rows; got {type(weight).__name__}.",
     )
-    if weight.shape != signal.positive.shape:
+    if weight.shape != positive.shape:
         raise ValueError(
-            f"The feedback callable must return weights of shape {signal.positive.shape}; got "
+            f"The feedback callable must return weights of shape {positive.shape}; got "
             f"shape {weight.shape}."
         )
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
@@ -94,21 +138,39 @@ def feedback_for(feedback, signal):
             "The feedback callable must return finite weights >= 0, not all of them 0; got values "
             f"between {weight.min()} and {weight.max()}."
         )
-    return signal.positive, weight
+    return weight
 
 
-def check_feedback(feedback, stage_costs=None):
-    """Validate a `feedback` argument before any work is done; costs None: not given."""
-    if isinstance(feedback, str) and feedback in ("caught", "gain", "none"):
+def _as_either(chance):
+    """Weights of a row as a negative and as a positive when nothing else counts, (n, 2)."""
+    return np.column_stack([1 - chance, chance])
+
+
+def check_feedback(feedback, stage_costs=None, unlabeled=False):
+    """Validate a `feedback` argument before any work is done.
+
+    `stage_costs` are None when they are not given; `unlabeled` tells whether some rows may have no
+    label.
+    """
+    if isinstance(feedback, str) and feedback in ("auto", "caught", "gain", "none"):
+        return
+    if isinstance(feedback, AutoFeedback):
+        feedback.check(stage_costs, unlabeled)
         return
     if hasattr(feedback, "weigh") and not isinstance(feedback, type):
         if hasattr(feedback, "check"):
             feedback.check(stage_costs)
+        if unlabeled and not hasattr(feedback, "weigh_unlabeled"):
+            raise ValueError(
+                f"feedback={feedback!r} does not say how rows without a label count: it needs a "
+                "method weigh_unlabeled, or unlabeled_label=None."
+            )
         return
     if isinstance(feedback, (str, type)) or not callable(feedback):
         raise ValueError(
-            "feedback must be 'caught', 'gain', 'none', a strategy such as CaughtFeedback(), or a "
-            f"callable (positive, later_proba, catch_threshold) -> weights; got {feedback!r}."
+            "feedback must be 'caught', 'gain', 'none', 'auto', a strategy such as "
+            "CaughtFeedback(), or a callable (positive, later_proba, catch_threshold) -> weights; "
+            f"got {feedback!r}."
         )
 
 
@@ -125,87 +187,15 @@ def best_f1_cut(positive, score, sample_weight):
     return float(values[best] if best == 0 else (values[best - 1] + values[best]) / 2)
 
 
-def find_catch_threshold(catch_threshold, proba, rows, positive):
-    """Score of the last stage from which a positive counts as caught; None without positives.
-
-    `proba` are the last stage's out-of-fold scores of the `TrainingRows`, `positive` the code of
-    the positive class or None.
-    """
-    if positive is None:
-        return None
-    if not isinstance(catch_threshold, str):
-        return float(catch_threshold)
-    if catch_threshold == "argmax":
-        return 0.5
-    scored = rows.fitter.scored
-    is_positive = rows.fitter.codes[scored] == positive
-    return best_f1_cut(is_positive, proba[scored, positive], rows.weight[scored])
-
-
-def feed_back(feedback, later_fits, rows, positive, catch_threshold, stage_costs):
-    """What later stages want an earlier one to be trained on.
-
-    Parameters
-    ----------
-    feedback : strategy, "caught", "gain" or callable
-        A checked `feedback` argument other than "none".
-    later_fits : list of CrossFit
-        The later stages in working order.
-    rows : TrainingRows
-        Rows that have no out-of-fold scores count as they are.
-    positive : int
-        Code of the positive class of two.
-    catch_threshold : float
-        Score at which the last stage catches.
-    stage_costs : ndarray of shape (n_stages,) or None
-        Costs of all stages, as given.
-
-    Returns
-    -------
-    wanted : ndarray of shape (n_samples,)
-        Class codes: the positive one for the rows that the stage should pass.
-    weight : ndarray of shape (n_samples,)
-        Weights, before the caller's are multiplied in.
-
-    Raises
-    ------
-    ValueError
-        When the weights of a callable leave one class.
-    """
-    codes, scored = rows.fitter.codes, rows.fitter.scored
-    signal = LaterStages(
-        positive=codes[scored] == positive,
-        later_proba=np.column_stack([fit.proba[scored, positive] for fit in later_fits]),
-        catch_threshold=catch_threshold,
-        sample_weight=rows.weight[scored],
-        later_costs=None if stage_costs is None else stage_costs[-len(later_fits) :],
-    )
-    wanted, weight = codes.copy(), np.ones(codes.size)
-    passes, weight[scored] = feedback_for(feedback, signal)
-    wanted[scored] = np.where(passes, positive, 1 - positive)
-    if rows.fitter.can_train(wanted, weight > 0):
-        return wanted, weight
-    if callable(feedback):
-        raise ValueError(
-            f"The weights of feedback={feedback!r} are 0 for a whole class in some training part "
-            "of cv, which leaves nothing to learn."
-        )
-    warnings.warn(
-        f"By feedback={feedback!r} it pays, in some training part of cv, to pass every row "
-        "or none, which leaves nothing to learn: the stage is trained without feedback. Consider "
-        "other costs or another catch_threshold.",
-        UserWarning,
-        stacklevel=3,
-    )
-    return codes, np.ones(codes.size)
-
-
 class CaughtFeedback(BaseEstimator):
     """Positives count in proportion to the chance that the last stage catches them.
 
     A positive that the last stage misses is lost whether it is passed or not, so an earlier stage
     need not learn to pass it. Targets stay the true labels, negatives count alike, and the weights
-    have mean 1 within each class. Feedback can only help where the last stage errs.
+    have mean 1 within each class. On labelled rows feedback only helps where the last stage errs.
+
+    An unlabelled row that is positive with chance p weighs 1 - p as a negative, and as a positive p
+    times what a labelled positive of its chance to be caught would.
 
     Parameters
     ----------
@@ -237,14 +227,23 @@ class CaughtFeedback(BaseEstimator):
     def weigh(self, signal):
         """Targets and weights from a `LaterStages`; both of shape (n_samples,)."""
         positive = signal.positive
-        caught = _soft_decision(signal.later_proba[:, -1], signal.catch_threshold, self.temperature)
-        # A positive's weight is the chance that the last stage catches it, scaled so that the
-        # positives keep their joint weight; a negative's is 1.
         weight = np.ones(positive.size)
-        mean = np.average(caught[positive], weights=signal.sample_weight[positive])
-        if mean > 0:
-            weight[positive] = caught[positive] / mean
-        return positive, (1 - self.strength) + self.strength * weight
+        weight[positive] = self._weight_of_positives(signal, signal.later_proba[positive])
+        return positive, weight
+
+    def weigh_unlabeled(self, signal, later_proba, chance):
+        """Weights as negatives and as positives, shape (n_unlabeled, 2); see `guesses_for`."""
+        weight = self._weight_of_positives(signal, later_proba)
+        return np.column_stack([1 - chance, chance * weight])
+
+    def _weight_of_positives(self, signal, later_proba):
+        """The chance to be caught, scaled so that the positives keep their joint weight."""
+        cut, positive = signal.catch_threshold, signal.positive
+        caught = _soft_decision(later_proba[:, -1], cut, self.temperature)
+        known = _soft_decision(signal.later_proba[positive, -1], cut, self.temperature)
+        mean = np.average(known, weights=signal.sample_weight[positive])
+        weight = caught / mean if mean > 0 else np.ones(caught.size)
+        return (1 - self.strength) + self.strength * weight
 
 
 class GainFeedback(BaseEstimator):
@@ -273,6 +272,11 @@ class GainFeedback(BaseEstimator):
     ``V_j = c_j + q_j V_{j+1} + (1 - q_j) C_FN y``. Rejecting a row at the stage before j costs
     ``C_FN y``, so passing it gains ``D = C_FN y - V_j``: the target is ``D > 0``, the weight
     ``|D|``, scaled to mean 1. An intermediate stage trained by gain passes at a score of 1/2.
+
+    With Q the product of the q from stage j on and C the expected cost of the calls, ``D = Q (C_FN
+    y - C_FP (1 - y)) - C``. An unlabelled row that is positive with chance p has the expected gain
+    ``p Q C_FN - ((1 - p) Q C_FP + C)``: it is learned as a positive with the first term as its
+    weight and as a negative with the second.
 
     References
     ----------
@@ -312,24 +316,38 @@ class GainFeedback(BaseEstimator):
     def weigh(self, signal):
         """Targets and weights from a `LaterStages`; both of shape (n_samples,)."""
         gain = self.gain(signal)
-        target, weight = gain > 0, np.abs(gain)
-        mean = np.average(weight, weights=signal.sample_weight)
-        weight = weight / mean if mean > 0 else np.ones(weight.size)
-        return target, (1 - self.strength) + self.strength * weight
+        weight = np.abs(gain) / self._scale(signal)
+        return gain > 0, (1 - self.strength) + self.strength * weight
+
+    def weigh_unlabeled(self, signal, later_proba, chance):
+        """Weights as negatives and as positives, shape (n_unlabeled, 2); see `guesses_for`."""
+        if_positive, if_negative, calls = self._consequences(signal, later_proba)
+        weight = np.column_stack([(1 - chance) * if_negative + calls, chance * if_positive])
+        weight /= self._scale(signal)
+        return (1 - self.strength) * _as_either(chance) + self.strength * weight
 
     def gain(self, signal):
         """Gain of passing each row, ndarray of shape (n_samples,), in the units of the costs."""
+        if_positive, if_negative, calls = self._consequences(signal, signal.later_proba)
+        return np.where(signal.positive, if_positive, -if_negative) - calls
+
+    def _scale(self, signal):
+        """Mean absolute gain of the labelled rows; 1 where none gains or loses."""
+        return np.average(np.abs(self.gain(signal)), weights=signal.sample_weight) or 1.0
+
+    def _consequences(self, signal, later_proba):
+        """What passing a row saves if it is positive and loses if not, and what the calls cost.
+
+        Expected over the later stages' decisions; three arrays of shape (n_rows,).
+        """
         (cost_fn, cost_fp), later_costs = self._costs(signal)
-        y = signal.positive.astype(np.float64)
-        n_later = signal.later_proba.shape[1]
-        value = cost_fp * (1 - y)  # of a row that the last stage calls positive
-        for j in reversed(range(n_later)):
-            # The last stage decides at the catch threshold. A stage between was trained on
-            # 1[gain > 0] with weight |gain|, so it should pass a row at a score of 1/2.
-            cut = signal.catch_threshold if j == n_later - 1 else 0.5
-            q = _soft_decision(signal.later_proba[:, j], cut, self.temperature)
-            value = later_costs[j] + q * value + (1 - q) * cost_fn * y
-        return cost_fn * y - value
+        # The last stage decides at the catch threshold. A stage between was trained on 1[gain > 0]
+        # with weight |gain|, so it should pass a row at a score of 1/2.
+        cuts = np.array([0.5] * (later_proba.shape[1] - 1) + [signal.catch_threshold])
+        passes = _soft_decision(later_proba, cuts, self.temperature)
+        runs = np.cumprod(np.column_stack([np.ones(len(passes)), passes]), axis=1)
+        called_positive = runs[:, -1]
+        return cost_fn * called_positive, cost_fp * called_positive, runs[:, :-1] @ later_costs
 
     def _costs(self, signal):
         """Costs of the two errors and of the later stages, in one unit."""
@@ -343,6 +361,67 @@ class GainFeedback(BaseEstimator):
         else:
             costs = LAST_STAGE_COST * signal.later_costs / signal.later_costs[-1]
         return (n_neg / n_pos, 1.0), costs
+
+
+class AutoFeedback(BaseEstimator):
+    """Whichever feedback keeps most, measured by cross-validation, or none.
+
+    For each early stage the candidates and "none" are fitted in turn, and their out-of-fold scores
+    are compared by retained recall: the share of the positives caught by the last stage that the
+    stage would pass on when it passes a given share of each test part. The best candidate is kept
+    if it lies above "none" by more than `margin` standard errors; "none" otherwise. The cascade
+    keeps what was compared as ``feedback_comparison_``.
+
+    Parameters
+    ----------
+    pass_rate : float, default=0.1
+        Share of rows in (0, 1) that pass in the comparison; the rate at which the cascade will
+        work.
+    candidates : sequence of str, strategy or callable, default=("caught", "gain")
+        What to compare with "none", each as the `feedback` of the cascade.
+    margin : float, default=1.0
+        Standard errors >= 0 of the paired difference by which a candidate must lie above "none".
+        With few caught positives the errors are large, and small gains are not found.
+
+    Notes
+    -----
+    The difference is paired over the caught positives. Its standard error is that of their mean
+    times ``sqrt(1 + n_splits * n_test / n_train)``, since the fits of the folds share rows, and no
+    less than if one more row had changed sides.
+
+    References
+    ----------
+    C. Nadeau, Y. Bengio. Inference for the generalization error. Machine Learning 52, 2003, DOI
+    10.1023/A:1024068626366: the factor for shared training rows.
+
+    Examples
+    --------
+    >>> from skmsc import AutoFeedback, GainFeedback
+    >>> AutoFeedback(pass_rate=0.05, candidates=["caught", GainFeedback(temperature=0.5)])
+    AutoFeedback(candidates=['caught', GainFeedback(temperature=0.5)],
+                 pass_rate=0.05)
+    """
+
+    def __init__(self, pass_rate=0.1, *, candidates=("caught", "gain"), margin=1.0):
+        self.pass_rate = pass_rate
+        self.candidates = candidates
+        self.margin = margin
+
+    def check(self, stage_costs=None, unlabeled=False):
+        """Validate the parameters; see `check_feedback`."""
+        if not is_number(self.pass_rate) or not 0 < self.pass_rate < 1:
+            raise ValueError(f"pass_rate must be a number in (0, 1); got {self.pass_rate!r}.")
+        if not is_number(self.margin) or not 0 <= self.margin < np.inf:
+            raise ValueError(f"margin must be a finite number >= 0; got {self.margin!r}.")
+        if not isinstance(self.candidates, (list, tuple)) or not self.candidates:
+            raise ValueError(
+                f"candidates must be a list of feedbacks to compare with 'none'; got "
+                f"{self.candidates!r}."
+            )
+        for candidate in self.candidates:
+            if isinstance(candidate, AutoFeedback) or str(candidate) == "auto":
+                raise ValueError(f"A candidate cannot be automatic itself; got {candidate!r}.")
+            check_feedback(candidate, stage_costs, unlabeled)
 
 
 def _soft_decision(proba, threshold, temperature):

@@ -1,0 +1,264 @@
+"""The reverse pass: an earlier stage is fitted on what the later ones make of its rows."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from skmsc.calibration import fit_calibration
+from skmsc.training.feedback import (
+    AutoFeedback,
+    LaterStages,
+    best_f1_cut,
+    feedback_for,
+    guesses_for,
+)
+from skmsc.training_rows import TrainingRows
+
+__all__ = []  # for the package's own use
+
+
+def find_catch_threshold(catch_threshold, proba, rows, positive):
+    """Score of the last stage from which a positive counts as caught; None without positives.
+
+    `proba` are the last stage's out-of-fold scores of the `TrainingRows`, `positive` the code of
+    the positive class or None.
+    """
+    if positive is None:
+        return None
+    if not isinstance(catch_threshold, str):
+        return float(catch_threshold)
+    if catch_threshold == "argmax":
+        return 0.5
+    scored = ~np.isnan(proba[:, 0])
+    is_positive = rows.fitter.codes[scored] == positive
+    return best_f1_cut(is_positive, proba[scored, positive], rows.weight[scored])
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The later stages of a cascade, when an earlier one is to be trained.
+
+    Attributes
+    ----------
+    fits : list of CrossFit
+        The later stages in working order.
+    rows : TrainingRows
+        The rows; labelled ones that have no out-of-fold scores count as they are.
+    positive : int
+        Code of the positive class of two.
+    catch_threshold : float
+        Score at which the last stage catches.
+    stage_costs : ndarray of shape (n_stages,) or None
+        Costs of all stages, as given.
+    """
+
+    fits: list
+    rows: TrainingRows
+    positive: int
+    catch_threshold: float
+    stage_costs: np.ndarray | None
+
+    @cached_property
+    def signal(self):
+        """What is known of the later stages on the labelled rows that have scores."""
+        codes, scored = self.rows.fitter.codes, self.rows.fitter.scored
+        costs = self.stage_costs
+        return LaterStages(
+            positive=codes[scored] == self.positive,
+            later_proba=np.column_stack([fit.proba[scored, self.positive] for fit in self.fits]),
+            catch_threshold=self.catch_threshold,
+            sample_weight=self.rows.weight[scored],
+            later_costs=None if costs is None else costs[-len(self.fits) :],
+        )
+
+    @cached_property
+    def of_unlabeled(self):
+        """For the fit on all rows and for each fold's: mask, later scores and chance.
+
+        Each fold has scores of the later stages' own fits on its training part, so that a test
+        row's label never reaches the stage by way of unlabelled rows.
+        """
+        if self.rows.fitter.unlabeled.size == 0:
+            return []
+        calibration = self._calibration
+        parts = []
+        for scores in zip(*(fit.unlabeled_proba for fit in self.fits), strict=True):
+            trains = ~np.isnan(scores[-1][:, 0])
+            chance = calibration(scores[-1][trains])[:, self.positive]
+            later_proba = np.column_stack([score[trains, self.positive] for score in scores])
+            parts.append((trains, later_proba, chance))
+        return parts
+
+    @cached_property
+    def _calibration(self):
+        """Map of the last stage's scores to chances, fitted out-of-fold on the labelled rows."""
+        scored = self.rows.fitter.scored
+        codes, weight = self.rows.fitter.codes[scored], self.rows.weight[scored]
+        return fit_calibration("sigmoid", self.fits[-1].proba[scored], codes, weight)
+
+
+def fit_early_stage(feedback, name, stage, guide, score_unlabeled):
+    """Fit a stage on what the later ones make of its rows.
+
+    Parameters
+    ----------
+    feedback : strategy, "auto", "caught", "gain" or callable
+        A checked `feedback` argument other than "none".
+    name : str
+        Name of the stage.
+    stage : estimator
+        Not changed.
+    guide : Guide
+        The later stages.
+    score_unlabeled : bool
+        Whether a still earlier stage needs this one's scores of the unlabelled rows.
+
+    Returns
+    -------
+    fit : CrossFit
+    weight : ndarray of shape (n_samples,)
+        What the rows weighed, before the caller's weights are multiplied in; of an unlabelled row
+        both its weights together, or nan.
+    comparison : dict of str to list
+        What `AutoFeedback` compared; empty lists for another feedback.
+
+    Raises
+    ------
+    ValueError
+        When the weights of a callable leave one class.
+    """
+    if isinstance(feedback, str) and feedback == "auto":
+        feedback = AutoFeedback()
+    automatic = isinstance(feedback, AutoFeedback)
+    schemes = ["none", *feedback.candidates] if automatic else [feedback]
+    rows, fits, weights = guide.rows, [], []
+    for scheme in schemes:
+        codes, weight, guesses = teach(scheme, guide)
+        fit = rows.fit_stage(
+            name,
+            stage,
+            rows.fitter.classes[codes],
+            rows.fitter.sample_weight if weight is None else rows.weight * weight,
+            guesses=guesses,
+            score_unlabeled=score_unlabeled,
+        )
+        shown = np.ones(codes.size) if weight is None else weight
+        shown[rows.fitter.unlabeled] = np.nan if guesses is None else guesses[0].sum(axis=1)
+        fits.append(fit)
+        weights.append(shown)
+    if not automatic:
+        return fits[0], weights[0], None
+    best, comparison = _compare(feedback, fits, guide)
+    names = [scheme if isinstance(scheme, str) else repr(scheme) for scheme in schemes]
+    return fits[best], weights[best], {"stage": [name] * len(fits), "feedback": names, **comparison}
+
+
+def teach(feedback, guide):
+    """What later stages want an earlier one to be trained on.
+
+    Parameters
+    ----------
+    feedback : strategy, "caught", "gain", "none" or callable
+        A checked `feedback` argument other than "auto".
+    guide : Guide
+        The later stages.
+
+    Returns
+    -------
+    wanted : ndarray of shape (n_samples,)
+        Class codes: the positive one for the rows that the stage should pass.
+    weight : ndarray of shape (n_samples,) or None
+        Weights, before the caller's are multiplied in; None: all rows count as they are.
+    guesses : ndarray of shape (n_splits + 1, n_unlabeled, 2) or None
+        The unlabelled rows' weights as of the first and as of the second class, with the caller's
+        weights multiplied in; None when they are not learned from.
+
+    Raises
+    ------
+    ValueError
+        When the weights of a callable leave one class.
+    """
+    fitter, positive = guide.rows.fitter, guide.positive
+    if isinstance(feedback, str) and feedback == "none":
+        return fitter.codes, None, None
+    wanted, weight = fitter.codes.copy(), fitter.labeled.astype(np.float64)
+    passes, weight[fitter.scored] = feedback_for(feedback, guide.signal)
+    wanted[fitter.scored] = np.where(passes, positive, 1 - positive)
+    if not fitter.can_train(wanted, weight > 0):
+        if callable(feedback):
+            raise ValueError(
+                f"The weights of feedback={feedback!r} are 0 for a whole class in some training "
+                "part of cv, which leaves nothing to learn."
+            )
+        warnings.warn(
+            f"By feedback={feedback!r} it pays, in some training part of cv, to pass every row "
+            "or none, which leaves nothing to learn: the stage is trained without feedback. "
+            "Consider other costs or another catch_threshold.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return fitter.codes, None, None
+    if fitter.unlabeled.size == 0:
+        return wanted, weight, None
+    guesses = np.full((len(guide.of_unlabeled), fitter.unlabeled.size, 2), np.nan)
+    for guess, (trains, later_proba, chance) in zip(guesses, guide.of_unlabeled, strict=True):
+        as_either = guesses_for(feedback, guide.signal, later_proba, chance)
+        guess[trains] = as_either[:, [1 - positive, positive]]
+        guess *= guide.rows.weight[fitter.unlabeled, None]
+    return wanted, weight, guesses
+
+
+def _compare(automatic, fits, guide):
+    """Retained recall of the schemes' fits, the first of which had none.
+
+    Returns the place of the one to keep, and a dict of lists with one entry for each.
+    """
+    fitter, rows = guide.rows.fitter, guide.rows
+    caught = fitter.codes == guide.positive
+    caught &= guide.fits[-1].proba[:, guide.positive] >= guide.catch_threshold
+    weight, tests = rows.weight[caught], [test for _, test in fitter.splits]
+    passed = [
+        share_passed(fit.proba[:, guide.positive], rows.weight, tests, automatic.pass_rate)[caught]
+        for fit in fits
+    ]
+    ratio = sum(test.size / fitter.labeled[train].sum() for train, test in fitter.splits)
+    retained, differences, errors = [], [], []
+    for share in passed:
+        retained.append(float(np.average(share, weights=weight)) if weight.size else np.nan)
+        difference, error = _paired(share - passed[0], weight)
+        differences.append(difference)
+        errors.append(error * np.sqrt(1 + ratio))
+    errors[0] = 0.0
+    best = int(np.argmax(differences)) if weight.size else 0
+    if not differences[best] > automatic.margin * errors[best]:
+        best = 0
+    chosen = [i == best for i in range(len(fits))]
+    columns = ("retained_recall", "difference", "standard_error", "chosen")
+    return best, dict(zip(columns, (retained, differences, errors, chosen), strict=True))
+
+
+def share_passed(score, weight, tests, pass_rate):
+    """Chance that each row passes when a share of every test part does, the highest scores first.
+
+    Rows that tie at the cut share what is left of it. A row of several test parts has the mean.
+    """
+    share, count = np.zeros(score.size), np.zeros(score.size)
+    for test in tests:
+        _, level = np.unique(-score[test], return_inverse=True)
+        mass = np.bincount(level, weight[test])
+        before = np.cumsum(mass) - mass
+        passes = np.clip((pass_rate * mass.sum() - before) / mass, 0.0, 1.0)
+        share[test] += passes[level]
+        count[test] += 1
+    return share / np.maximum(count, 1)
+
+
+def _paired(difference, weight):
+    """Weighted mean of differences and its standard error, no less than one more row's part."""
+    if not weight.size:
+        return np.nan, np.nan
+    mean, total = np.average(difference, weights=weight), weight.sum()
+    squares = (weight**2) @ (difference - mean) ** 2 + weight.max() ** 2
+    return float(mean), float(np.sqrt(squares) / total)
