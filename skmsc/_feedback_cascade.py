@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -326,7 +327,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                     *pairs[last], labels, fitter.sample_weight, used=survivors
                 )
                 judge = self._make_judge(fits[last], rows)
-            elif survivors is not None:
+            elif survivors is not None and not isinstance(pairs[last][1], FrozenEstimator):
                 fits[last] = rows.fit_stage(
                     *pairs[last], labels, fitter.sample_weight, rows=survivors
                 )
@@ -443,6 +444,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             y,
             sample_weight,
             labeled=labeled,
+            learn_unlabeled=self._uses_feedback(),
             classes=self.classes_,
             positive=self._positive,
             cv=self.cv,

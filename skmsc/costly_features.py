@@ -164,8 +164,8 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
         names = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         return np.array([*names[self._rest_idx], *_schema(self.schema_)[0]], dtype=object)
 
-    def _fit(self, X):
-        """Validate, fetch and learn; the validated X and the fetched table."""
+    def check(self):
+        """Validate the parameters that need no data; raises TypeError or ValueError."""
         if not callable(self.fetch):
             raise self._error(f"fetch must be callable; got {self.fetch!r}.", TypeError)
         if self.cost is not None and not (is_number(self.cost) and 0 <= self.cost < np.inf):
@@ -175,6 +175,10 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
             )
         if self.remainder not in ("passthrough", "drop"):
             raise self._error(f"remainder must be 'passthrough' or 'drop'; got {self.remainder!r}.")
+
+    def _fit(self, X):
+        """Validate, fetch and learn; the validated X and the fetched table."""
+        self.check()
         with no_half_fit(self, private=("_on_idx", "_rest_idx")):
             X = self._validated(X, reset=True)
             self._on_idx = self._positions()

@@ -125,6 +125,8 @@ def check_stages(stages, reserved):
                 f"CostlyFeatures must be the first step of a stage's own pipeline; in stage "
                 f"{name!r} it is elsewhere: {stage!r}."
             )
+        if head is not None:
+            head._for_stage(name).check()
     return kept
 
 

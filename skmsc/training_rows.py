@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, T
 from skmsc._sklearn import _check_method_params, take_rows
 from skmsc._splitters import LabeledTestFolds, TimeDelaySplit
 from skmsc.out_of_fold import CrossFitter
-from skmsc.splits import make_splits
+from skmsc.splits import make_splits, restrict
 from skmsc.stages import join_costly, split_costly, takes_weight, warn_of_resampling
 
 __all__ = []  # for the package's own use
@@ -49,8 +49,8 @@ class TrainingRows:
     def fit_stage(self, name, stage, target, weight, *, used=None, **how):
         """Cross-fit one stage; see `CrossFitter.fit`.
 
-        A stage that begins with costly features has them fetched here, once for each row: of the
-        rows `used`, a mask; None: of all that it is trained on or scores. The rest score nan.
+        A stage that begins with costly features has them fetched here, once for each row, or for
+        each of the rows `used`, a mask: then it is trained on these only, and the rest score nan.
         """
         if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
             warn_of_resampling(name, stage)
@@ -58,7 +58,7 @@ class TrainingRows:
         head, stage = split_costly(name, stage)
         if head is None:
             return self.fitter.fit(name, stage, target=target, weight=weight, params=params, **how)
-        used, fitter, head = self._fetch(name, head, used, how.get("score_unlabeled"))
+        used, fitter, head = self._fetch(name, head, used)
         if how.get("rows") is not None:
             how["rows"] = how["rows"][used]
         fit = fitter.fit(
@@ -74,21 +74,21 @@ class TrainingRows:
         estimator = join_costly(head, fit.scorer.estimator)
         return replace(fit, scorer=replace(fit.scorer, estimator=estimator), proba=proba)
 
-    def _fetch(self, name, head, used, with_unlabeled):
-        """What a stage needs of the rows, its costly features among it; fetched at the first call.
+    def _fetch(self, name, head, used):
+        """The rows as a stage needs them, costly features among them, fetched at the first call.
 
         Returns a mask of the rows, a `CrossFitter` of them and the fitted head.
         """
         if name not in self._fetched:
-            fitter = self.fitter
+            step, costly = head
             if used is None:
-                used = np.ones(fitter.codes.size, bool) if with_unlabeled else fitter.labeled
-            if not used.all():
-                fitter = fitter.only(used)
-            _, costly = head
-            X = costly.fit_transform(fitter.X)
-            held_out = None if fitter.X_held_out is None else costly.transform(fitter.X_held_out)
-            self._fetched[name] = used, replace(fitter, X=X, X_held_out=held_out), head
+                used, fitter = np.ones(self.fitter.codes.size, dtype=bool), self.fitter
+            else:  # whoever needs no scores of some training rows needs none of held-out ones
+                fitter = replace(self.fitter.only(used), X_held_out=None)
+            X, held_out = costly.fit_transform(fitter.X), fitter.X_held_out
+            held_out = None if held_out is None else costly.transform(held_out)
+            fitter = replace(fitter, X=X, X_held_out=held_out)
+            self._fetched[name] = used, fitter, (step, costly)
         return self._fetched[name]
 
     def spread(self, values):
@@ -106,6 +106,7 @@ def choose_training_rows(
     sample_weight,
     *,
     labeled,
+    learn_unlabeled,
     classes,
     positive,
     cv,
@@ -128,6 +129,8 @@ def choose_training_rows(
     labeled : mask of shape (n_samples,)
         Rows with a label. The others are split as if their mark were one more class, and then
         leave the test parts and what is held out.
+    learn_unlabeled : bool
+        Whether they stay in the training parts.
     classes : ndarray of shape (n_classes,)
         Labels of the rows with a weight, sorted.
     positive : int or None
@@ -164,8 +167,16 @@ def choose_training_rows(
         used[:] = False
         used[idx[train]] = True
         held = idx[held & labeled[idx]]
+        if not held.size:
+            raise ValueError(
+                f"validation_fraction={validation_fraction} holds out no row with a label."
+            )
     splits = make_splits(cv, X, y, used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
+    splits = [(fit, test[labeled[train[test]]]) for fit, test in splits]
+    splits = [(fit, test) for fit, test in splits if test.size]
+    if not learn_unlabeled:
+        splits, train = restrict(splits, labeled[train]), train[labeled[train]]
     X_held_out, *held_out = (take_rows(part, held) for part in (X, y, sample_weight))
     if train.size < n_given:
         stage_params = {
@@ -177,7 +188,6 @@ def choose_training_rows(
         )
     codes = np.full(len(y), -1)
     codes[labeled] = np.searchsorted(classes, y[labeled])
-    splits = [(train, test[labeled[test]]) for train, test in splits if labeled[test].any()]
     check_splits(splits, codes, classes, positive)
     fitter = CrossFitter(
         X=X,

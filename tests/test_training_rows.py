@@ -24,6 +24,7 @@ def chosen(cv, *, sample_weight=None, fraction=None, **params):
         Y,
         sample_weight,
         labeled=np.ones(120, dtype=bool),
+        learn_unlabeled=True,
         classes=CLASSES,
         positive=1,
         cv=cv,
