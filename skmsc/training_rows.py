@@ -54,7 +54,7 @@ class TrainingRows:
         """
         if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
             warn_of_resampling(name, stage)
-        params = self.stage_params.get(name)
+        params = self.stage_params.get(name, {})
         head, stage = split_costly(name, stage)
         if head is None:
             return self.fitter.fit(name, stage, target=target, weight=weight, params=params, **how)
