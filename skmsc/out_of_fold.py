@@ -88,7 +88,7 @@ class CrossFitter:
     sample_weight : ndarray of shape (n_samples,) or None
         The caller's weights.
     splits : list of (ndarray, ndarray)
-        Training and test rows of each fold, integer indices; all test rows are labelled.
+        Training and test rows of each fold, integer indices.
     seed : int
         Base of the seeds: each fit has its own, drawn from it, the stage's name and the fold, so
         that another stage's change changes nothing here.
@@ -114,12 +114,17 @@ class CrossFitter:
     verbose: int = 0
 
     @cached_property
-    def scored(self):
+    def tested(self):
         """Rows that some fold scores, a mask of shape (n_samples,)."""
-        scored = np.zeros(self.codes.size, dtype=bool)
+        tested = np.zeros(self.codes.size, dtype=bool)
         for _, test in self.splits:
-            scored[test] = True
-        return scored
+            tested[test] = True
+        return tested
+
+    @cached_property
+    def scored(self):
+        """Rows with a label that some fold scores, a mask of shape (n_samples,)."""
+        return self.tested & self.labeled
 
     @cached_property
     def labeled(self):

@@ -127,10 +127,10 @@ def choose_training_rows(
     sample_weight : ndarray of shape (n_samples,) or None
         Weights.
     labeled : mask of shape (n_samples,)
-        Rows with a label. The others are split as if their mark were one more class, and then
-        leave the test parts and what is held out.
+        Rows with a label. The others are split as if their mark were one more class, and are never
+        held out.
     learn_unlabeled : bool
-        Whether they stay in the training parts.
+        Whether they stay.
     classes : ndarray of shape (n_classes,)
         Labels of the rows with a weight, sorted.
     positive : int or None
@@ -157,6 +157,8 @@ def choose_training_rows(
     ValueError
         When a training part holds one class only, or nothing can be held out.
     """
+    if isinstance(cv, LabeledTestFolds):
+        cv = cv.cv  # what it does is done here
     seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
     used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
     held = np.empty(0, dtype=np.intp)
@@ -173,8 +175,7 @@ def choose_training_rows(
             )
     splits = make_splits(cv, X, y, used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
-    splits = [(fit, test[labeled[train[test]]]) for fit, test in splits]
-    splits = [(fit, test) for fit, test in splits if test.size]
+    splits = [(fit, test) for fit, test in splits if labeled[train[test]].any()]
     if not learn_unlabeled:
         splits, train = restrict(splits, labeled[train]), train[labeled[train]]
     X_held_out, *held_out = (take_rows(part, held) for part in (X, y, sample_weight))
@@ -253,7 +254,7 @@ def choose_held_out(cv, y, fraction, *, seed=0, groups=None, time=None):
     train, held : masks of shape (n_samples,)
         Rows in neither are in the gap, or of a group that is held out.
     """
-    cv, idx = cv.cv if isinstance(cv, LabeledTestFolds) else cv, np.arange(y.size)
+    idx = np.arange(y.size)
     if isinstance(cv, TimeDelaySplit):
         return cv.hold_out(fraction, time, groups=groups)
     if isinstance(cv, TimeSeriesSplit):

@@ -372,6 +372,9 @@ class AutoFeedback(BaseEstimator):
     if it lies above "none" by more than `margin` standard errors; "none" otherwise. The cascade
     keeps what was compared as ``feedback_comparison_``.
 
+    Rows without a label that are in a test part count too, by the chance that the last stage's
+    calibrated score gives them: with few labels it is they who tell the candidates apart.
+
     Parameters
     ----------
     pass_rate : float, default=0.1
@@ -385,7 +388,7 @@ class AutoFeedback(BaseEstimator):
 
     Notes
     -----
-    The difference is paired over the caught positives. Its standard error is that of their mean
+    The difference is paired over the caught rows. Its standard error is that of their mean
     times ``sqrt(1 + n_splits * n_test / n_train)``, since the fits of the folds share rows, and no
     less than if one more row had changed sides.
 

@@ -31,7 +31,7 @@ def find_catch_threshold(catch_threshold, proba, rows, positive):
         return float(catch_threshold)
     if catch_threshold == "argmax":
         return 0.5
-    scored = ~np.isnan(proba[:, 0])
+    scored = rows.fitter.scored & ~np.isnan(proba[:, 0])
     is_positive = rows.fitter.codes[scored] == positive
     return best_f1_cut(is_positive, proba[scored, positive], rows.weight[scored])
 
@@ -90,6 +90,23 @@ class Guide:
             later_proba = np.column_stack([score[trains, self.positive] for score in scores])
             parts.append((trains, later_proba, chance))
         return parts
+
+    @cached_property
+    def chance_caught(self):
+        """Chance that each row is a positive that the last stage catches; 0 without a score.
+
+        It is known of labelled rows, by their out-of-fold scores. Of the others that a fold scores
+        it is their chance to be positive, where the last stage's score reaches the threshold.
+        """
+        fitter, last = self.rows.fitter, self.fits[-1]
+        chance = (fitter.scored & (fitter.codes == self.positive)).astype(np.float64)
+        score = last.proba[:, self.positive].copy()
+        if fitter.unlabeled.size:
+            of_unlabeled = last.unlabeled_proba[0]
+            score[fitter.unlabeled] = of_unlabeled[:, self.positive]
+            chance[fitter.unlabeled] = self._calibration(of_unlabeled)[:, self.positive]
+            chance[~fitter.tested] = 0.0
+        return np.where(score >= self.catch_threshold, chance, 0.0)
 
     @cached_property
     def _calibration(self):
@@ -215,28 +232,30 @@ def _compare(automatic, fits, guide):
 
     Returns the place of the one to keep, and a dict of lists with one entry for each.
     """
-    fitter, rows = guide.rows.fitter, guide.rows
-    caught = fitter.codes == guide.positive
-    caught &= guide.fits[-1].proba[:, guide.positive] >= guide.catch_threshold
-    weight, tests = rows.weight[caught], [test for _, test in fitter.splits]
+    rows, tests = guide.rows, [test for _, test in guide.rows.fitter.splits]
+    weight = rows.weight * guide.chance_caught
     passed = [
-        share_passed(fit.proba[:, guide.positive], rows.weight, tests, automatic.pass_rate)[caught]
+        share_passed(fit.proba[:, guide.positive], rows.weight, tests, automatic.pass_rate)
         for fit in fits
     ]
-    ratio = sum(test.size / fitter.labeled[train].sum() for train, test in fitter.splits)
-    retained, differences, errors = [], [], []
+    # The fits of the folds share rows.
+    n_labeled = rows.fitter.labeled
+    ratio = sum(
+        n_labeled[test].sum() / n_labeled[train].sum() for train, test in rows.fitter.splits
+    )
+    table = {"retained_recall": [], "difference": [], "standard_error": []}
     for share in passed:
-        retained.append(float(np.average(share, weights=weight)) if weight.size else np.nan)
         difference, error = _paired(share - passed[0], weight)
-        differences.append(difference)
-        errors.append(error * np.sqrt(1 + ratio))
-    errors[0] = 0.0
-    best = int(np.argmax(differences)) if weight.size else 0
-    if not differences[best] > automatic.margin * errors[best]:
-        best = 0
-    chosen = [i == best for i in range(len(fits))]
-    columns = ("retained_recall", "difference", "standard_error", "chosen")
-    return best, dict(zip(columns, (retained, differences, errors, chosen), strict=True))
+        table["retained_recall"].append(
+            np.average(share, weights=weight) if weight.any() else np.nan
+        )
+        table["difference"].append(difference)
+        table["standard_error"].append(error * np.sqrt(1 + ratio))
+    table["standard_error"][0] = 0.0
+    best = int(np.argmax(table["difference"]))
+    if not table["difference"][best] > automatic.margin * table["standard_error"][best]:
+        best = 0  # also without a caught positive, where all is nan
+    return best, {**table, "chosen": [i == best for i in range(len(fits))]}
 
 
 def share_passed(score, weight, tests, pass_rate):
@@ -257,7 +276,7 @@ def share_passed(score, weight, tests, pass_rate):
 
 def _paired(difference, weight):
     """Weighted mean of differences and its standard error, no less than one more row's part."""
-    if not weight.size:
+    if not weight.any():
         return np.nan, np.nan
     mean, total = np.average(difference, weights=weight), weight.sum()
     squares = (weight**2) @ (difference - mean) ** 2 + weight.max() ** 2
