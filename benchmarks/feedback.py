@@ -31,7 +31,8 @@ PASS_RATE = 0.2
 TEMPERATURE = 0.5
 ERROR_COSTS = (10, 1)  # a missed positive, a false alarm
 LATER_COST = 0.2  # one call of stage 2, in the same units
-SCHEMES = ("none", "caught", "gain")
+BY_HAND = ("none", "caught", "gain")
+SCHEMES = (*BY_HAND, "auto")
 
 
 def on_columns(columns):
@@ -71,13 +72,18 @@ def reference_screen_score(trial, later_score, cut, scheme):
 
 def our_screen_score(trial, later, cut, scheme):
     """Stage 1 as FeedbackCascadeClassifier trains it, and the share of test rows that it passes."""
-    from skmsc import CaughtFeedback, FeedbackCascadeClassifier, GainFeedback, PassBudget
+    from skmsc import (
+        AutoFeedback,
+        CaughtFeedback,
+        FeedbackCascadeClassifier,
+        GainFeedback,
+        PassBudget,
+    )
 
-    feedback = {
-        "none": "none",
-        "caught": CaughtFeedback(temperature=TEMPERATURE),
-        "gain": GainFeedback(temperature=TEMPERATURE, error_costs=ERROR_COSTS),
-    }[scheme]
+    caught = CaughtFeedback(temperature=TEMPERATURE)
+    gain = GainFeedback(temperature=TEMPERATURE, error_costs=ERROR_COSTS)
+    auto = AutoFeedback(PASS_RATE, candidates=[caught, gain])
+    feedback = {"none": "none", "caught": caught, "gain": gain, "auto": auto}[scheme]
     cascade = FeedbackCascadeClassifier(
         stages=[("screen", on_columns(SPECIALIST_CHEAP)), ("final", FrozenEstimator(later))],
         feedback=feedback,
@@ -102,16 +108,20 @@ def run_seed(seed):
     caught = (y_test == 1) & (later.predict_proba(X_test)[:, 1] >= cut)
     later_score = later.predict_proba(trial.train[0])[:, 1]
     for scheme in SCHEMES:
-        by_hand = reference_screen_score(trial, later_score, cut, scheme)
         from_ours, realised = our_screen_score(trial, later, cut, scheme)
-        for by, score in (("hand", by_hand), ("skmsc", from_ours)):
+        scores = {"skmsc": from_ours}
+        if scheme in BY_HAND:
+            scores["hand"] = reference_screen_score(trial, later_score, cut, scheme)
+        for by, score in scores.items():
             passed = score > reference.pass_cut(score, PASS_RATE)
             yield {
                 "seed": seed,
                 "scheme": scheme,
                 "by": by,
                 "retained": retained_recall(passed, caught),
-                "difference_of_scores": float(np.abs(score - by_hand).max()),
+                "difference_of_scores": float(np.abs(score - scores["hand"]).max())
+                if scheme in BY_HAND
+                else None,
                 "realised_pass_rate": realised if by == "skmsc" else None,
             }
 
@@ -123,7 +133,7 @@ def main(arguments):
 
     rows, gains = [], {}
     for scheme in SCHEMES:
-        for by in ("hand", "skmsc"):
+        for by in ("hand", "skmsc") if scheme in BY_HAND else ("skmsc",):
             chosen = [r for r in records if r["scheme"] == scheme and r["by"] == by]
             retained = interval([r["retained"] for r in chosen])
             gain = paired(
@@ -141,7 +151,9 @@ def main(arguments):
                     plus_minus(retained),
                     "" if scheme == "none" else plus_minus(gain),
                     "" if scheme == "none" else f"{gain['se']:.3f}",
-                    f"{max(r['difference_of_scores'] for r in chosen):.1e}",
+                    f"{max(r['difference_of_scores'] for r in chosen):.1e}"
+                    if scheme in BY_HAND
+                    else "",
                 ]
             )
     header = [
@@ -154,13 +166,14 @@ def main(arguments):
     ]
     expectations = [
         expect("caught minus none, skmsc", gains["caught", "skmsc"]["mean"], at_least=0.08),
+        expect("auto minus none, skmsc", gains["auto", "skmsc"]["mean"], at_least=0.0),
         *(
             expect(
                 f"{scheme}: skmsc's scores differ from the formulas' by hand",
                 max(r["difference_of_scores"] for r in records if r["scheme"] == scheme),
                 at_most=1e-6,
             )
-            for scheme in SCHEMES
+            for scheme in BY_HAND
         ),
     ]
     text = "\n\n".join(

@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from benchmarks import reference
 from benchmarks.objective import best_f1_cut
 
-FEEDBACKS = ("none", "caught", "gain")
+FEEDBACKS = ("none", "caught", "gain", "auto")
 SURVIVOR_RATE = 0.1
 
 
@@ -230,12 +230,12 @@ def scikit_fallback(split, stages, rates):
 
 def ours(split, last, rates, *, feedback, screen=None, survivors=False, memory=None):
     """FeedbackCascadeClassifier; `memory` lets the pass rates share one set of stage fits."""
-    from skmsc import FeedbackCascadeClassifier, PassBudget
+    from skmsc import AutoFeedback, FeedbackCascadeClassifier, PassBudget
 
     for rate in rates:
         cascade = FeedbackCascadeClassifier(
             stages=[("screen", screen or make_screen()), ("final", last)],
-            feedback=feedback,
+            feedback=AutoFeedback(pass_rate=rate) if feedback == "auto" else feedback,
             thresholds=PassBudget(rate),
             survivor_rate=SURVIVOR_RATE if survivors else None,
             cv=reference.N_FOLDS,
