@@ -44,7 +44,7 @@ from skmsc.thresholds import (
     fit_thresholds,
 )
 from skmsc.training.feedback import check_feedback
-from skmsc.training.reverse import Guide, find_catch_threshold, fit_early_stage
+from skmsc.training.reverse import Guide, find_catch_threshold, train_stage
 from skmsc.training_rows import choose_training_rows
 
 
@@ -296,56 +296,42 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         with no_half_fit(self, FITTED):
             pairs, costs = self._check_parameters()
             rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
-            fitter, last = rows.fitter, len(pairs) - 1
-            labels, teaches = self.classes_[fitter.codes], self._uses_feedback()
-            fits = [CrossFit.unknown(fitter) for _ in pairs]
-            feedback_weights = np.where(fitter.labeled[:, None], np.ones(len(pairs)), np.nan)
-            comparisons, spares = [], self._spares_rejected(pairs)
+            last, spares = len(pairs) - 1, self._spares_rejected(pairs)
+            fits = [CrossFit.unknown(rows.fitter) for _ in pairs]
+            feedback_weights, comparisons = np.ones((rows.idx.size, len(pairs))), []
             self._stage_names = [name for name, _ in pairs]
+            self.catch_threshold_ = None  # until the last stage has scores
 
             # Reverse pass: the last stage learns the labels; each earlier one learns what the
             # later ones, by their out-of-fold scores, make of its rows.
             for k in reversed(range(last if spares else last + 1)):
-                asks = teaches and k > 0 and fitter.unlabeled.size > 0
-                if teaches and k < last:
-                    guide = Guide(fits[k + 1 :], rows, self._positive, self.catch_threshold_, costs)
-                    fits[k], feedback_weights[:, k], comparison = fit_early_stage(
-                        self.feedback, *pairs[k], guide, score_unlabeled=asks
-                    )
-                    comparisons.append(comparison)
-                else:
-                    fits[k] = rows.fit_stage(
-                        *pairs[k], labels, fitter.sample_weight, score_unlabeled=asks
-                    )
+                guide = Guide(fits[k + 1 :], rows, self._positive, self.catch_threshold_, costs)
+                fits[k], feedback_weights[:, k], comparison = train_stage(
+                    self.feedback, *pairs[k], guide, score_unlabeled=k > 0
+                )
+                if comparison:
+                    comparisons.insert(0, comparison)
                 if k == last:
                     judge = self._make_judge(fits[last], rows)
 
             # Survivors: the last stage again, on the rows that it will meet at work.
             survivors = self._find_survivors(fits, rows)
             if spares:
-                fits[last] = rows.fit_stage(
-                    *pairs[last], labels, fitter.sample_weight, used=survivors
-                )
+                fits[last] = rows.fit_on_labels(*pairs[last], used=survivors)
                 judge = self._make_judge(fits[last], rows)
             elif survivors is not None and not isinstance(pairs[last][1], FrozenEstimator):
-                fits[last] = rows.fit_stage(
-                    *pairs[last], labels, fitter.sample_weight, rows=survivors
-                )
+                fits[last] = rows.fit_on_labels(*pairs[last], rows=survivors)
 
-            self._scorers = [fit.scorer for fit in fits]
-            self.stages_ = [scorer.estimator for scorer in self._scorers]
-            self.stage_costs_ = count_costs(self.stages_) if costs is None else costs
-            self._first_checks_all = checks_all_columns(self.stages_[0])
-            self._gives_own_arrays = [gives_own_arrays(stage) for stage in self.stages_]
+            self._keep_stages([fit.scorer for fit in fits], costs)
             seen = self._scores_for(fits, judge, rows)
             scores = seen if rows.held_out is None else self._held_out_scores(fits, judge, rows)
             thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = _fit_calibrations(self.calibration, seen, thresholds)
             self._set_thresholds(thresholds)
             self._warn_of_loose_thresholds(scores)
-            if comparisons and comparisons[0] is not None:
+            if comparisons:
                 self.feedback_comparison_ = {
-                    column: np.concatenate([part[column] for part in reversed(comparisons)])
+                    column: np.concatenate([part[column] for part in comparisons])
                     for column in comparisons[0]
                 }
             if self.store_oof:
@@ -547,6 +533,14 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             and not self._uses_feedback()
             and not getattr(self.thresholds, "needs_last_stage", needs_scores)
         )
+
+    def _keep_stages(self, scorers, costs):
+        """Set what is known of the fitted stages; costs None are counted, where they can be."""
+        self._scorers = scorers
+        self.stages_ = [scorer.estimator for scorer in scorers]
+        self.stage_costs_ = count_costs(self.stages_) if costs is None else costs
+        self._first_checks_all = checks_all_columns(self.stages_[0])
+        self._gives_own_arrays = [gives_own_arrays(stage) for stage in self.stages_]
 
     def _make_judge(self, fit, rows):
         """Let a fit of the last stage decide what counts as caught; returns it."""

@@ -46,6 +46,11 @@ class TrainingRows:
         weight = self.fitter.sample_weight
         return np.ones(self.fitter.codes.size) if weight is None else weight
 
+    def fit_on_labels(self, name, stage, **how):
+        """Cross-fit one stage on the labels, without feedback; see `fit_stage`."""
+        labels = self.fitter.classes[self.fitter.codes]
+        return self.fit_stage(name, stage, labels, self.fitter.sample_weight, **how)
+
     def fit_stage(self, name, stage, target, weight, *, used=None, **how):
         """Cross-fit one stage; see `CrossFitter.fit`.
 
@@ -71,8 +76,11 @@ class TrainingRows:
         )
         proba = np.full((used.size, fit.proba.shape[1]), np.nan)
         proba[used] = fit.proba
-        estimator = join_costly(head, fit.scorer.estimator)
-        return replace(fit, scorer=replace(fit.scorer, estimator=estimator), proba=proba)
+        held_out = fit.held_out_proba
+        if held_out is None and self.held_out is not None:
+            held_out = np.full((len(self.held_out[0]), proba.shape[1]), np.nan)
+        scorer = replace(fit.scorer, estimator=join_costly(head, fit.scorer.estimator))
+        return replace(fit, scorer=scorer, proba=proba, held_out_proba=held_out)
 
     def _fetch(self, name, head, used):
         """The rows as a stage needs them, costly features among them, fetched at the first call.

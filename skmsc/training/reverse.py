@@ -38,17 +38,17 @@ def find_catch_threshold(catch_threshold, proba, rows, positive):
 
 @dataclass(frozen=True)
 class Guide:
-    """The later stages of a cascade, when an earlier one is to be trained.
+    """What is known of the later stages of a cascade when a stage is to be trained.
 
     Attributes
     ----------
     fits : list of CrossFit
-        The later stages in working order.
+        The later stages in working order; none for the last stage.
     rows : TrainingRows
         The rows; labelled ones that have no out-of-fold scores count as they are.
-    positive : int
+    positive : int or None
         Code of the positive class of two.
-    catch_threshold : float
+    catch_threshold : float or None
         Score at which the last stage catches.
     stage_costs : ndarray of shape (n_stages,) or None
         Costs of all stages, as given.
@@ -56,8 +56,8 @@ class Guide:
 
     fits: list
     rows: TrainingRows
-    positive: int
-    catch_threshold: float
+    positive: int | None
+    catch_threshold: float | None
     stage_costs: np.ndarray | None
 
     @cached_property
@@ -116,21 +116,21 @@ class Guide:
         return fit_calibration("sigmoid", self.fits[-1].proba[scored], codes, weight)
 
 
-def fit_early_stage(feedback, name, stage, guide, score_unlabeled):
+def train_stage(feedback, name, stage, guide, score_unlabeled):
     """Fit a stage on what the later ones make of its rows.
 
     Parameters
     ----------
-    feedback : strategy, "auto", "caught", "gain" or callable
-        A checked `feedback` argument other than "none".
+    feedback : strategy, "auto", "caught", "gain", "none" or callable
+        A checked `feedback` argument. The last stage learns the labels whatever it is.
     name : str
         Name of the stage.
     stage : estimator
         Not changed.
     guide : Guide
-        The later stages.
+        The rows and the later stages.
     score_unlabeled : bool
-        Whether a still earlier stage needs this one's scores of the unlabelled rows.
+        Whether to score the unlabelled rows: an earlier stage needs that.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def fit_early_stage(feedback, name, stage, guide, score_unlabeled):
         What the rows weighed, before the caller's weights are multiplied in; of an unlabelled row
         both its weights together, or nan.
     comparison : dict of str to list
-        What `AutoFeedback` compared; empty lists for another feedback.
+        What `AutoFeedback` compared; empty for another feedback.
 
     Raises
     ------
@@ -148,8 +148,10 @@ def fit_early_stage(feedback, name, stage, guide, score_unlabeled):
     """
     if isinstance(feedback, str) and feedback == "auto":
         feedback = AutoFeedback()
-    automatic = isinstance(feedback, AutoFeedback)
-    schemes = ["none", *feedback.candidates] if automatic else [feedback]
+    schemes = [feedback] if guide.fits else ["none"]
+    automatic = isinstance(schemes[0], AutoFeedback)
+    if automatic:
+        schemes = ["none", *feedback.candidates]
     rows, fits, weights = guide.rows, [], []
     for scheme in schemes:
         codes, weight, guesses = teach(scheme, guide)
@@ -166,10 +168,11 @@ def fit_early_stage(feedback, name, stage, guide, score_unlabeled):
         fits.append(fit)
         weights.append(shown)
     if not automatic:
-        return fits[0], weights[0], None
+        return fits[0], weights[0], {}
     best, comparison = _compare(feedback, fits, guide)
     names = [scheme if isinstance(scheme, str) else repr(scheme) for scheme in schemes]
-    return fits[best], weights[best], {"stage": [name] * len(fits), "feedback": names, **comparison}
+    comparison = {"stage": [name] * len(fits), "feedback": names, **comparison}
+    return fits[best], weights[best], comparison
 
 
 def teach(feedback, guide):
