@@ -7,8 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import OneHotEncoder
 
 CARD_FILE = "fraud_handbook_simulated.parquet"
 ULB_FILE = "creditcard_ulb_subset.parquet"
@@ -259,6 +261,108 @@ def specialist(seed, *, n_train=300, n_later=4000, n_test=20000):
         return X, y
 
     return SpecialistTrial(draw(n_later), draw(n_later), draw(n_train), draw(n_test))
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """Few labelled rows for a screen, many rows without a label, and others for the last stage.
+
+    Attributes
+    ----------
+    later, labeled, pool, test : tuple of (X, y)
+        `later` fits the last stage, `labeled` and `pool` train the screen, `test` judges. The
+        labels of the pool are for a screen that is given all of them.
+    screen_columns, later_columns : tuple of int
+        What each stage sees.
+    """
+
+    later: tuple
+    labeled: tuple
+    pool: tuple
+    test: tuple
+    screen_columns: tuple
+    later_columns: tuple
+
+
+def few_labels(later, split, seed, *, n_positive=20, n_negative=180):
+    """So many labelled rows of each class, drawn from the training rows; the others are a pool.
+
+    `later` is the ``(X, y)`` that fits the last stage; both stages see all columns.
+    """
+    rng, X, y = np.random.default_rng(seed), split.X_train, split.y_train
+    rows = np.concatenate(
+        [
+            rng.choice(np.flatnonzero(y == label), n, replace=False)
+            for label, n in ((1, n_positive), (0, n_negative))
+        ]
+    )
+    rest = np.setdiff1d(np.arange(len(y)), rows)
+    columns = tuple(range(X.shape[1]))
+    labeled, pool, test = (X[rows], y[rows]), (X[rest], y[rest]), (split.X_test, split.y_test)
+    return FewLabels(later, labeled, pool, test, columns, columns)
+
+
+def few_labels_card(data_dir, start, seeds):
+    """A card week, its last stage's rows from the week before; one draw of labels for each seed."""
+    import pandas as pd
+
+    split = card_week(data_dir, start)
+    before = card_week(data_dir, str(pd.Timestamp(start) - pd.Timedelta(days=N_TRAIN_DAYS)))
+    later = before.X_train, before.y_train
+    return [few_labels(later, split, seed) for seed in seeds]
+
+
+def few_labels_table(data_dir, name, seed):
+    """One of `TABLES`, half of its training rows for the last stage; texts one-hot encoded."""
+    split = one_hot(table(data_dir, name, seed))
+    X, y = split.X_train, split.y_train
+    own, later = train_test_split(np.arange(len(y)), test_size=0.5, stratify=y, random_state=seed)
+    return few_labels((X[later], y[later]), replace(split, X_train=X[own], y_train=y[own]), seed)
+
+
+def one_hot(split):
+    """The same split as arrays, with a column for each text that its training rows hold."""
+    texts = split.X_train.select_dtypes(exclude="number").columns.tolist()
+    encode = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), texts),
+        remainder="passthrough",
+    )
+    X_train = encode.fit_transform(split.X_train)
+    return replace(split, X_train=X_train, X_test=encode.transform(split.X_test))
+
+
+def few_shot(seed, *, n_later=5000, n_labeled=200, n_pool=5000, n_test=10000):
+    """A strong last stage, and a screen that sees ten random columns of thirty."""
+    sizes = n_later, n_labeled, n_pool, n_test
+    X, y = make_classification(
+        n_samples=sum(sizes),
+        n_features=30,
+        n_informative=14,
+        n_redundant=4,
+        n_clusters_per_class=5,
+        weights=[0.9],
+        class_sep=1.3,
+        flip_y=0.02,
+        random_state=seed,
+    )
+    cuts = np.cumsum(sizes)[:-1]
+    parts = zip(np.split(X, cuts), np.split(y, cuts), strict=True)
+    cheap = np.random.default_rng(seed).choice(30, 10, replace=False)
+    return FewLabels(*parts, screen_columns=tuple(cheap), later_columns=tuple(range(30)))
+
+
+def few_labels_specialist(seed, *, n_labeled=300, n_pool=5000):
+    """`specialist` with a pool of more rows of the same kind."""
+    trial = specialist(seed, n_train=n_labeled + n_pool)
+    X, y = trial.train
+    return FewLabels(
+        trial.later_train,
+        (X[:n_labeled], y[:n_labeled]),
+        (X[n_labeled:], y[n_labeled:]),
+        trial.test,
+        SPECIALIST_CHEAP,
+        SPECIALIST_COSTLY,
+    )
 
 
 def imbalanced(n_train, n_test, seed=0, *, n_features=15):

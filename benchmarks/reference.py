@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
@@ -115,3 +116,56 @@ def gain_feedback(y, later_score, cut, *, temperature, error_costs, later_cost):
     gain = q * np.where(y == 1, false_negative_cost, -false_positive_cost) - later_cost
     weight = np.abs(gain)
     return (gain > 0).astype(int), weight / weight.mean()
+
+
+# --- feedback: rows without a label, each learned as a positive and as a negative --------------
+def chance_of_positive(later_score, y, pool_later_score):
+    """Chance that each unlabelled row is positive: Platt's sigmoid on the log-odds of its score.
+
+    Fitted on the labelled rows, which the later stage has not seen, with his smoothed targets: a
+    row counts as a positive with its target as the weight, and as a negative with the rest.
+    Log-odds beyond what so many rows could tell are clipped. Where the labelled positives have the
+    lower scores, all rows get the same chance: the order of the scores is never reversed.
+    """
+    limit = np.log(2 * len(y))
+
+    def log_odds(score):
+        with np.errstate(divide="ignore"):
+            return np.clip(np.log(score / (1 - score)), -limit, limit)[:, None]
+
+    n_positive, n_negative = (y == 1).sum(), (y == 0).sum()
+    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    platt = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
+        np.concatenate([log_odds(later_score)] * 2),
+        np.repeat([1, 0], len(y)),
+        sample_weight=np.concatenate([target, 1 - target]),
+    )
+    if platt.coef_[0, 0] <= 0:
+        return np.full(len(pool_later_score), target.mean())
+    return platt.predict_proba(log_odds(pool_later_score))[:, 1]
+
+
+def caught_pool(y, later_score, cut, pool_later_score, chance, *, temperature):
+    """Weights of the pool's rows as negatives and as positives: expectations of `caught_feedback`.
+
+    A row that would be a positive weighs as a labelled positive of its flag does.
+    """
+    scale = soft_flags(later_score[y == 1], cut, temperature).mean()
+    return 1 - chance, chance * soft_flags(pool_later_score, cut, temperature) / scale
+
+
+def gain_pool(
+    y, later_score, cut, pool_later_score, chance, *, temperature, error_costs, later_cost
+):
+    """Weights of the pool's rows as negatives and as positives, in the unit of `gain_feedback`.
+
+    With p for the chance, passing a row gains ``C_FN p q`` and loses ``C_FP (1 - p) q +
+    later_cost`` on the mean; the first is its weight as a positive, the second as a negative.
+    """
+    false_negative_cost, false_positive_cost = error_costs
+    known = soft_flags(later_score, cut, temperature)
+    gain = known * np.where(y == 1, false_negative_cost, -false_positive_cost) - later_cost
+    scale = np.abs(gain).mean()
+    q = soft_flags(pool_later_score, cut, temperature)
+    as_negative = false_positive_cost * (1 - chance) * q + later_cost
+    return as_negative / scale, false_negative_cost * chance * q / scale

@@ -30,6 +30,8 @@ from skmsc.thresholds import (
     check_policy,
     eager_stage,
     fit_thresholds,
+    needs_labels,
+    needs_last_stage,
 )
 
 _FLOATS = (np.float64, np.float32)
@@ -51,7 +53,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def _caught(self, X, positive, last_proba):
-        """Mask of the positives that the last stage catches; None without a positive class."""
+        """Mask of the positives that the last stage catches; None without a positive class.
+
+        `last_proba` are the last stage's scores of the rows, nan where it did not run.
+        """
         return None
 
     def predict(self, X):
@@ -140,7 +145,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             proba[waiting] = self._calibrated(k, scores[waiting])
             yield proba
 
-    def tune_thresholds(self, X, y, *, thresholds, sample_weight=None, copy=False):
+    def tune_thresholds(self, X, y=None, *, thresholds, sample_weight=None, copy=False):
         """Set the thresholds anew on given rows, fitting nothing again.
 
         Stages and calibration stay as they are.
@@ -150,8 +155,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
             Rows, best ones that nothing was fitted on: the stages' scores of their own training
             rows are too good, and a policy with `confidence` keeps its promise only on new rows.
-        y : array-like of shape (n_samples,)
-            Labels.
+        y : array-like of shape (n_samples,), default=None
+            Labels. A policy that counts rows only, `PassBudget`, `CostBudget` or `Agreement`, does
+            without, which lets a budget follow rows whose labels have not come yet.
         thresholds : policy, float or array-like
             As in the constructor.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -170,8 +176,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             When y holds unknown labels, or the policy cannot be met on these rows.
         """
         X = self._check_rows(X)
-        if y is None:
-            raise ValueError("tune_thresholds requires y to be passed, but the target y is None.")
+        if y is None and needs_labels(thresholds):
+            raise ValueError(
+                f"thresholds={thresholds!r} requires y to be passed, but the target y is None."
+            )
         check_policy(
             thresholds,
             n_stages=len(self._stage_names),
@@ -180,7 +188,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             untouched=True,
         )
         codes, weight = self._check_labels(X, y, sample_weight)
-        scores = self._scores_of(X, codes, weight)
+        if codes is None:
+            codes = np.zeros(weight.size, dtype=np.intp)
+        scores = self._scores_of(X, codes, weight, early_only=not needs_last_stage(thresholds))
         tuned = self
         if copy:
             tuned = shallow_copy(self)
@@ -206,13 +216,23 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """
         X = self._check_rows(X)
         codes, weight = self._check_labels(X, y, sample_weight)
-        routing = self._route(X)
+        last, kept = len(self._stage_names) - 1, []
+
+        def answer(k, scores):
+            if k == last:
+                kept.append(scores.copy())
+            return self._answer(k, scores)
+
+        routing = self._route(X, answer)
         positive = None if codes is None else self._is_positive(codes)
         if positive is not None:
             positive &= weight > 0
         caught = None
         if positive is not None and positive.any():
-            caught = self._caught(X, positive, None)
+            last_proba = np.full_like(routing.proba, np.nan)
+            if kept:
+                last_proba[routing.stage == last] = kept[0]
+            caught = self._caught(X, positive, last_proba)
         return stage_report(
             self._stage_names,
             routing.stage,
@@ -230,7 +250,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
             Rows; every stage is timed on all of them, so their number should be that of the
-            batches at work.
+            batches at work. Costly features are fetched at every run.
         n_repeats : int, default=5
             Runs of each stage; the median counts.
         store : bool, default=False
@@ -258,23 +278,26 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             self.stage_costs_ = costs
         return costs
 
-    def _route(self, X):
+    def _route(self, X, answer=None):
         """Routing of checked rows."""
-        return route(self._steps(), X, self.thresholds_, self.stage_costs_, answer=self._answer)
+        answer = answer or self._answer
+        return route(self._steps(), X, self.thresholds_, self.stage_costs_, answer=answer)
 
-    def _stage_proba(self, X):
-        """Scores of all stages on checked rows."""
-        scores, carry = [], X
-        for step in self._steps():
+    def _stage_proba(self, X, early_only=False):
+        """Scores of all stages on checked rows; those of the last one nan if it is not run."""
+        steps, scores, carry = self._steps(), [], X
+        for step in steps[: len(steps) - early_only]:
             proba, carry = step(carry)
             scores.append(proba)
+        if early_only:
+            scores.append(np.full((_num_samples(X), len(self.classes_)), np.nan))
         return np.stack(scores, axis=1)
 
-    def _scores_of(self, X, codes, weight):
-        """What policies see of checked rows that nothing was fitted on; weight None is ones."""
-        stage_proba = self._stage_proba(X)
-        caught = self._caught(X, self._is_positive(codes), stage_proba[:, -1])
-        weight = np.ones(codes.size) if weight is None else weight
+    def _scores_of(self, X, codes, weight, early_only=False):
+        """What policies see of checked rows that nothing was fitted on."""
+        stage_proba, caught = self._stage_proba(X, early_only), None
+        if not early_only:
+            caught = self._caught(X, self._is_positive(codes), stage_proba[:, -1])
         used = weight > 0
         return StageScores(
             stage_proba=stage_proba[used],
@@ -378,7 +401,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             check_consistent_length(X, y)
         else:
             X, y = validate_data(self, X, y, **self._array_checks())
-        check_classification_targets(y)
+        check_classification_targets(y[self._find_labeled(y)])
         return X, y
 
     def _find_labeled(self, y):

@@ -53,14 +53,20 @@ def no_half_fit(estimator, private=()):
         raise
 
 
-def find_labeled(y, unlabeled_label):
-    """Mask of the rows with a label; raises when the mark cannot be a value of y."""
+def check_unlabeled_label(unlabeled_label):
+    """Raise unless this can mark rows without a label; returns whether it is a string."""
     is_text = isinstance(unlabeled_label, str)
     if not (is_text or is_number(unlabeled_label)) or unlabeled_label != unlabeled_label:
         raise ValueError(
             "unlabeled_label must be a string or a number other than nan, the value of y in rows "
             f"without a label; got {unlabeled_label!r}."
         )
+    return is_text
+
+
+def find_labeled(y, unlabeled_label):
+    """Mask of the rows with a label; raises when the mark cannot be a value of y."""
+    is_text = check_unlabeled_label(unlabeled_label)
     labels = np.asarray(y)
     if labels.dtype == object:
         kinds = {issubclass(kind, str) for kind in set(map(type, labels))}
@@ -72,3 +78,18 @@ def find_labeled(y, unlabeled_label):
             f"{'numbers' if is_text else 'strings'} only, got {unlabeled_label!r}."
         )
     return np.asarray(labels != unlabeled_label, dtype=bool)
+
+
+def labels_to_split(y, labeled):
+    """Labels that splitters can stratify by, shape (n_samples,), when some rows have none.
+
+    The mark of these counts as one more class, or, where it is rarer than every label, as the
+    commonest one: a splitter must find enough rows of each class.
+    """
+    labels = np.asarray(y)
+    if labels.dtype == object and len({issubclass(t, str) for t in set(map(type, labels))}) > 1:
+        labels = labels.astype(str)  # scikit-learn cannot sort strings beside numbers
+    known, counts = np.unique(labels[labeled], return_counts=True)
+    if counts.size and 0 < (~labeled).sum() < counts.min():
+        labels = np.where(labeled, labels, known[counts.argmax()])
+    return labels

@@ -11,7 +11,13 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
 from skmsc._base import FITTED, MultiStageClassifier
-from skmsc._checks import check_weight, find_labeled, is_number, no_half_fit
+from skmsc._checks import (
+    check_unlabeled_label,
+    check_weight,
+    find_labeled,
+    is_number,
+    no_half_fit,
+)
 from skmsc._sklearn import (
     _BaseComposition,
     _raise_for_params,
@@ -23,6 +29,7 @@ from skmsc.calibration import METHODS, fit_calibration
 from skmsc.out_of_fold import CrossFit
 from skmsc.stages import (
     add_fetch_costs,
+    check_costly,
     check_countable,
     check_frozen,
     check_stage_costs,
@@ -42,6 +49,7 @@ from skmsc.thresholds import (
     check_policy,
     eager_stage,
     fit_thresholds,
+    needs_last_stage,
 )
 from skmsc.training.feedback import check_feedback
 from skmsc.training.reverse import Guide, find_catch_threshold, train_stage
@@ -68,7 +76,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         What later stages tell earlier ones: `CaughtFeedback`, `GainFeedback`, nothing, or what
         `AutoFeedback` finds best. A callable gets ``(positive, later_proba, catch_threshold)``,
         arrays of shape (n_samples,) and (n_samples, n_later_stages) and a number, and returns
-        weights of shape (n_samples,).
+        weights of shape (n_samples,), each by its own row; rows without a label come twice, as
+        negatives and as positives.
     catch_threshold : float or {"best_f1", "argmax"}, default="best_f1"
         Score of the last stage from which a positive counts as caught, in feedback, recall floors
         and reports alike: the cut of best F1 on out-of-fold scores, 1/2 for "argmax", or a number
@@ -79,7 +88,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         LightGBM and not a forest; measure it. None: the last stage is fitted on all rows. With
         ``feedback="none"`` and thresholds that are numbers or a budget of passes or costs, a last
         stage that begins with `CostlyFeatures` is fitted on these rows only, and its features of
-        the others are never fetched; what counts as caught is then told by this fit.
+        the others are not fetched; what counts as caught is then told by this fit. Splits whose
+        training part holds one class of survivors, as the first of a `TimeSeriesSplit`, score none.
     thresholds : float, array-like or policy, default=None
         When a row is passed on. A number t passes a row whose positive score is above t (for more
         than two classes: answers a row whose largest score reaches t); one number for each early
@@ -98,7 +108,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     cv : int, splitter or iterable, default=5
         Splits for the out-of-fold scores. Each stage is fitted once for every split and once on
         all rows. Rows that are scored twice are averaged; rows that are never scored train every
-        stage with neutral feedback and enter no threshold and no calibration.
+        stage with neutral feedback, the mean weight of their class, and enter no threshold and no
+        calibration.
     validation_fraction : float, default=None
         Share of rows in (0, 1) held out of everything but the thresholds, as a policy with
         `confidence` needs it: the last rows when `cv` is a `TimeSeriesSplit` or a `TimeDelaySplit`,
@@ -106,8 +117,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     pos_label : label, default=None
         Positive class, the one that an early stage may not answer; None: ``classes_[1]``.
     memory : None, str or joblib.Memory, default=None
-        Cache of the stages' fits. Fits never depend on `thresholds`, so with an integer
-        `random_state` a search over thresholds fits nothing twice. Stages must be picklable then.
+        Cache of the stages' fits. Fits never depend on `thresholds` (but see `survivor_rate`), so
+        with an integer `random_state` a search over thresholds fits nothing twice. Stages must be
+        picklable then.
     store_oof : bool, default=False
         Whether to keep ``oof_stage_proba_`` and ``feedback_weights_``.
     unlabeled_label : float or str, default=None
@@ -177,6 +189,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     Feedback helps where the last stage errs and the first has few rows or features; where a screen
     sees all that the last stage sees, it changes little. Without feedback this is an ordinary
     cascade.
+
+    Rows without a label reach an earlier stage's pipeline twice, once as either class. Steps that
+    look at y but take no weights are misled by that: select features before the cascade.
 
     References
     ----------
@@ -317,10 +332,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             # Survivors: the last stage again, on the rows that it will meet at work.
             survivors = self._find_survivors(fits, rows)
             if spares:
-                fits[last] = rows.fit_on_labels(*pairs[last], used=survivors)
+                fits[last] = rows.fit_on_labels(*pairs[last], survivors, fetch_others=False)
                 judge = self._make_judge(fits[last], rows)
             elif survivors is not None and not isinstance(pairs[last][1], FrozenEstimator):
-                fits[last] = rows.fit_on_labels(*pairs[last], rows=survivors)
+                fits[last] = rows.fit_on_labels(*pairs[last], survivors).filled_by(judge)
 
             self._keep_stages([fit.scorer for fit in fits], costs)
             seen = self._scores_for(fits, judge, rows)
@@ -359,6 +374,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         if self.unlabeled_label is not None:
             X = X if hasattr(X, "shape") else np.asarray(X)
             idx = np.flatnonzero(self._find_labeled(y))
+            if not idx.size:
+                raise ValueError(f"y holds no label: every row is {self.unlabeled_label!r}.")
             X, y, sample_weight = (take_rows(part, idx) for part in (X, y, sample_weight))
         return super().score(X, y, sample_weight)
 
@@ -391,6 +408,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 f"calibration must be 'sigmoid', 'isotonic' or None; got {self.calibration!r}."
             )
         check_memory(self.memory)
+        if self.unlabeled_label is not None:
+            check_unlabeled_label(self.unlabeled_label)
         return pairs, costs
 
     def _check_training_rows(self, X, y, sample_weight, fit_params, pairs, costs):
@@ -410,6 +429,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._check_classes(y[used], None if sample_weight is None else sample_weight[used])
         for name, stage in pairs:
             check_frozen(name, stage, self.classes_, self.n_features_in_)
+            check_costly(name, stage, X)
         check_policy(
             self.thresholds,
             n_stages=len(pairs),
@@ -459,7 +479,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             if self._uses_feedback():
                 raise ValueError(
                     "Only binary classification is supported. The type of the target is "
-                    f"{type_of_target(y)}. With feedback='none' any number of classes is."
+                    f"{type_of_target(y)}. With feedback='none' any number of classes is; a label "
+                    "that stands for no label is named by unlabeled_label."
                 )
             if self.pos_label is not None:
                 raise ValueError(
@@ -525,13 +546,12 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
         Then its costly features are fetched only for the rows that survive the earlier stages.
         """
-        needs_scores = hasattr(self.thresholds, "find_thresholds") or self.thresholds is None
         return (
             self.survivor_rate is not None
             and len(pairs) > 1
             and costly_head(pairs[-1][1]) is not None
             and not self._uses_feedback()
-            and not getattr(self.thresholds, "needs_last_stage", needs_scores)
+            and not needs_last_stage(self.thresholds)
         )
 
     def _keep_stages(self, scorers, costs):
@@ -558,11 +578,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         thresholds = PassBudget(self.survivor_rate).find_thresholds(scores)
         survivors = rows.fitter.scored.copy()
         survivors[survivors] = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
-        if rows.fitter.can_train(rows.fitter.codes, survivors):
+        if (survivors & rows.fitter.with_splits_for(survivors).scored).any():
             return survivors
         warnings.warn(
-            f"survivor_rate={self.survivor_rate} leaves, in some training part of cv, rows of one "
-            "class or none: the last stage stays as fitted on all rows.",
+            f"survivor_rate={self.survivor_rate} leaves, in every training part of cv, rows of one "
+            "class or none: the last stage is fitted on all rows.",
             UserWarning,
             stacklevel=3,
         )
@@ -617,10 +637,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """Mask of the positives that the last stage, as fitted on all rows, catches."""
         if positive is None:
             return None
-        if last_proba is not None and self._catcher is self._scorers[-1]:
-            return self._caught_by(last_proba, positive)
-        caught = np.zeros(positive.size, dtype=bool)
-        idx = np.flatnonzero(positive)
+        known = ~np.isnan(last_proba[:, 0])
+        if self._catcher is not self._scorers[-1]:
+            known[:] = False
+        caught = known & self._caught_by(last_proba, positive)
+        idx = np.flatnonzero(positive & ~known)
         if idx.size:
             caught[idx] = self._caught_by(self._catcher(take_rows(X, idx)), positive[idx])
         return caught

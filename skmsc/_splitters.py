@@ -15,7 +15,7 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from skmsc._checks import find_labeled, is_number
+from skmsc._checks import find_labeled, is_number, labels_to_split
 from skmsc._sklearn import _num_samples
 
 __all__ = ["LabeledTestFolds", "TimeDelaySplit"]
@@ -127,7 +127,8 @@ class LabeledTestFolds(BaseCrossValidator):
     ----------
     cv : int, splitter, iterable or None, default=5
         What splits all rows, as in scikit-learn. An int (None: 5) stratifies by `y`, the marker
-        counting as one more class. Of an iterator the splits are kept as a list.
+        counting as one more class, or as the commonest label when it is rarer than every label. Of
+        an iterator the splits are kept as a list.
     unlabeled_label : int, float or str, default=-1
         Value of `y` in rows without a label.
 
@@ -234,10 +235,7 @@ class LabeledTestFolds(BaseCrossValidator):
             )
         labels = column_or_1d(y)
         labeled = find_labeled(labels, self.unlabeled_label)
-        kinds = set(map(type, labels)) if labels.dtype == object else ()
-        # scikit-learn cannot stratify by strings beside a number.
-        mixed = str in kinds and len(kinds) > 1
-        return labeled, labels.astype(str) if mixed else y
+        return labeled, labels_to_split(labels, labeled)
 
 
 class TimeDelaySplit(BaseCrossValidator):
@@ -513,7 +511,15 @@ class TimeDelaySplit(BaseCrossValidator):
         def purge_train(train, test, first):
             is_tested = np.zeros(values.size, dtype=bool)
             is_tested[code[test]] = True
-            return train & ~is_tested[code], test
+            kept = train & ~is_tested[code]
+            if 0 < kept.sum() < train.sum() / 10:
+                warnings.warn(
+                    f"Purging leaves {kept.sum()} of {train.sum()} training rows, since the groups "
+                    "of the others are in the test part too. purge='known' or None keep them.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return kept, test
 
         def purge_known(train, test, first):
             # The time of each group's first positive row; the latest time counts as never.

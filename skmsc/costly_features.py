@@ -85,7 +85,15 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
     ``fetched1``, ...; a name that a remaining column has raises ValueError.
 
     Each `fit`, `fit_transform` and `transform` calls `fetch` once, and not at all for zero rows.
-    What it raises comes back as RuntimeError.
+    What it raises comes back as RuntimeError. A fetch that returns the dtype of its keys is refused
+    when that changes between `fit` and `transform`.
+
+    In a cascade, `fit` calls `fetch` once for the training rows, each of them at most once, and
+    once for held-out rows. Each `predict`, `predict_proba`, `route` and `report(X)` fetches the
+    rows that reach the stage; ``report(X, y)`` these and then the positives; `stage_proba`,
+    `staged_predict_proba`, and `tune_thresholds` by a policy that looks at the last stage, all
+    rows; `measure_costs` all rows at every run. Two stages with one `fetch` ask for a row once
+    each. A cascade's `memory` keeps fits, not fetches.
 
     References
     ----------
@@ -164,8 +172,8 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
         names = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         return np.array([*names[self._rest_idx], *_schema(self.schema_)[0]], dtype=object)
 
-    def check(self):
-        """Validate the parameters that need no data; raises TypeError or ValueError."""
+    def check(self, X=None):
+        """Validate the parameters, `on` against the rows X if given; raises as `fit` does."""
         if not callable(self.fetch):
             raise self._error(f"fetch must be callable; got {self.fetch!r}.", TypeError)
         if self.cost is not None and not (is_number(self.cost) and 0 <= self.cost < np.inf):
@@ -175,6 +183,10 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
             )
         if self.remainder not in ("passthrough", "drop"):
             raise self._error(f"remainder must be 'passthrough' or 'drop'; got {self.remainder!r}.")
+        if X is not None:
+            unfitted = self._for_stage(self._stage)
+            unfitted._validated(X, reset=True)
+            unfitted._positions()
 
     def _fit(self, X):
         """Validate, fetch and learn; the validated X and the fetched table."""

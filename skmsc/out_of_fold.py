@@ -45,6 +45,10 @@ class CrossFit:
     unlabeled_proba: np.ndarray | None = None
     held_out_proba: np.ndarray | None = None
 
+    def filled_by(self, other):
+        """The same with another fit's scores of the rows that this one's folds do not score."""
+        return replace(self, proba=np.where(np.isnan(self.proba), other.proba, self.proba))
+
     @classmethod
     def unknown(cls, fitter):
         """What stands for a stage that a `CrossFitter` has not fitted: all scores nan."""
@@ -137,9 +141,18 @@ class CrossFitter:
         return np.flatnonzero(~self.labeled)
 
     def can_train(self, codes, rows):
-        """Whether every training part holds two classes among the given rows, a mask."""
+        """For each training part, whether it holds two classes among the given rows, a mask."""
         parts = (codes[train[rows[train]]] for train, _ in self.splits)
-        return all(np.unique(part).size > 1 for part in parts)
+        return [np.unique(part).size > 1 for part in parts]
+
+    def with_splits_for(self, rows):
+        """The same with the splits whose training part holds two classes of the rows, a mask."""
+        trains = self.can_train(self.codes, rows)
+        if all(trains):
+            return self
+        return replace(
+            self, splits=[split for split, t in zip(self.splits, trains, strict=True) if t]
+        )
 
     def only(self, rows):
         """The same on some of the rows, a mask; folds that score none of them fall away."""
@@ -203,8 +216,8 @@ class CrossFitter:
             rows = self.labeled if rows is None else rows
             guesses = [None] * len(parts) if guesses is None else guesses
             lessons = [
-                self._lesson(part[rows[part]], target, weight, guess)
-                for part, guess in zip(parts, guesses, strict=True)
+                self._lesson(part, rows, target, weight, guess)
+                for part, guess in zip([None, *parts[1:]], guesses, strict=True)
             ]
             scorer, scores = self._run(name, stage, lessons, params or {}, asked)
 
@@ -224,23 +237,25 @@ class CrossFitter:
         held_out = None if self.X_held_out is None else scorer(self.X_held_out)
         return CrossFit(scorer, proba, of_unlabeled if score_unlabeled else None, held_out)
 
-    def _lesson(self, part, target, weight, guess):
-        """Rows `part` as they are labelled, and unlabelled rows once as either class."""
-        if guess is None:
-            if part.size == self.codes.size:
+    def _lesson(self, part, rows, target, weight, guess):
+        """The given rows, a mask, of a training part (None: all), and its unlabelled ones twice."""
+        if part is None:
+            if guess is None and rows.all():
                 return Lesson(None, target, weight, self.sample_weight)
-            weight, sample_weight = take_rows(weight, part), take_rows(self.sample_weight, part)
-            return Lesson(part, target[part], weight, sample_weight)
-        trains = ~np.isnan(guess[:, 0])
-        pool, guess = self.unlabeled[trains], guess[trains]
+            part = np.arange(self.codes.size)
+        own, pool = part[rows[part]], part[~self.labeled[part]]
+        if guess is None:
+            weight, sample_weight = take_rows(weight, own), take_rows(self.sample_weight, own)
+            return Lesson(own, target[own], weight, sample_weight)
+        guess = guess[np.searchsorted(self.unlabeled, pool)]
         ones = np.ones(self.codes.size)
-        weight, own = (ones if w is None else w for w in (weight, self.sample_weight))
+        weight, given = (ones if w is None else w for w in (weight, self.sample_weight))
         return Lesson(
-            rows=np.concatenate([part, pool, pool]),
-            target=np.append(target[part], np.repeat(self.classes, pool.size)),
-            weight=np.append(weight[part], guess.T),
+            rows=np.concatenate([own, pool, pool]),
+            target=np.append(target[own], np.repeat(self.classes, pool.size)),
+            weight=np.append(weight[own], guess.T),
             # The two copies of a row are one row to a transformer.
-            sample_weight=np.concatenate([own[part], own[pool] / 2, own[pool] / 2]),
+            sample_weight=np.concatenate([given[own], given[pool] / 2, given[pool] / 2]),
         )
 
     def _run(self, name, stage, lessons, params, asked):

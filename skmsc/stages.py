@@ -117,16 +117,12 @@ def check_stages(stages, reserved):
                 f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
             )
         head = costly_head(stage)
-        if any(
-            isinstance(part, CostlyFeatures) and part is not head
-            for part in stage.get_params(deep=True).values()
-        ):
+        if _count_costly(stage) > (head is not None) + _count_costly(_inside_frozen(stage)):
             raise ValueError(
                 f"CostlyFeatures must be the first step of a stage's own pipeline; in stage "
                 f"{name!r} it is elsewhere: {stage!r}."
             )
-        if head is not None:
-            head._for_stage(name).check()
+        check_costly(name, stage)
     return kept
 
 
@@ -156,12 +152,36 @@ def costly_head(stage):
     return first if isinstance(first, CostlyFeatures) else None
 
 
+def check_costly(name, stage, X=None):
+    """Validate the costly features of a stage, against the rows X if given, before any fetch."""
+    head = costly_head(stage)
+    if head is not None:
+        head._for_stage(name).check(X)
+
+
+def _inside_frozen(stage):
+    """What a frozen stage is made of; None for any other."""
+    return stage.estimator if isinstance(stage, FrozenEstimator) else None
+
+
+def _count_costly(part):
+    """Number of `CostlyFeatures` in an estimator, those inside frozen parts among them."""
+    if isinstance(part, FrozenEstimator):
+        return _count_costly(part.estimator)
+    if not hasattr(part, "get_params"):
+        return 0
+    parts = [part, *part.get_params(deep=True).values()]
+    frozen = [inner for inner in parts[1:] if isinstance(inner, FrozenEstimator)]
+    n_here = sum(isinstance(inner, CostlyFeatures) for inner in parts)
+    return n_here + sum(map(_count_costly, frozen))
+
+
 def split_costly(name, stage):
     """A stage's costly features, a pair (name, unfitted transformer) or None, and the rest."""
     if costly_head(stage) is None:
         return None, stage
     rest = clone(stage)
-    step, head = rest.steps.pop(0)
+    (step, head), *rest.steps = rest.steps
     return (step, head._for_stage(name)), rest
 
 
@@ -175,7 +195,7 @@ def add_fetch_costs(stage_costs, stages):
     """Costs with those of fetches on top; None stays None."""
     if stage_costs is None:
         return None
-    heads = [costly_head(stage) for stage in stages]
+    heads = [costly_head(_inside_frozen(stage) or stage) for stage in stages]
     return stage_costs + [0.0 if head is None else head.cost or 0.0 for head in heads]
 
 
@@ -443,10 +463,18 @@ class StageScorer:
         Returns an ndarray of shape (n_samples, n_classes); the decision values of two classes are
         mirrored. Classes that the stage does not know have probability 0.
         """
+        try:
+            if self.has_proba:
+                scores = self.estimator.predict_proba(X)
+            else:
+                scores = self.estimator.decision_function(X)
+        except Exception as error:
+            error.add_note(f"This happened in the scores of stage {self.name!r}.")
+            raise
         if self.has_proba:
-            scores = _float64_proba(self.estimator.predict_proba(X))
+            scores = _float64_proba(scores)
         else:
-            scores = np.asarray(self.estimator.decision_function(X), dtype=np.float64)
+            scores = np.asarray(scores, dtype=np.float64)
             if scores.ndim == 1:
                 scores = np.column_stack([-scores, scores])
         n_known = self.n_classes if self.columns is None else self.columns.size

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, TimeSeriesSplit
 
+from skmsc._checks import labels_to_split
 from skmsc._sklearn import _check_method_params, take_rows
 from skmsc._splitters import LabeledTestFolds, TimeDelaySplit
 from skmsc.out_of_fold import CrossFitter
@@ -46,34 +47,38 @@ class TrainingRows:
         weight = self.fitter.sample_weight
         return np.ones(self.fitter.codes.size) if weight is None else weight
 
-    def fit_on_labels(self, name, stage, **how):
-        """Cross-fit one stage on the labels, without feedback; see `fit_stage`."""
-        labels = self.fitter.classes[self.fitter.codes]
-        return self.fit_stage(name, stage, labels, self.fitter.sample_weight, **how)
+    def fit_on_labels(self, name, stage, rows, *, fetch_others=True):
+        """Cross-fit a stage on some of the rows, a mask, without feedback; see `fit_stage`.
 
-    def fit_stage(self, name, stage, target, weight, *, used=None, **how):
+        Splits whose training part holds one class of them are left out. With ``fetch_others=False``
+        costly features of the other rows, and held-out ones, are not fetched, and score nan.
+        """
+        labels = self.fitter.classes[self.fitter.codes]
+        used = None if fetch_others else rows
+        return self.fit_stage(name, stage, labels, self.fitter.sample_weight, rows=rows, used=used)
+
+    def fit_stage(self, name, stage, target, weight, *, rows=None, used=None, **how):
         """Cross-fit one stage; see `CrossFitter.fit`.
 
         A stage that begins with costly features has them fetched here, once for each row, or for
-        each of the rows `used`, a mask: then it is trained on these only, and the rest score nan.
+        each of the rows `used`, a mask: the others score nan.
         """
-        if weight is not None and np.ptp(weight) > 0 and not takes_weight(stage):
+        learned = slice(None) if how.get("guesses") is not None else self.fitter.labeled
+        if weight is not None and np.ptp(weight[learned]) > 0 and not takes_weight(stage):
             warn_of_resampling(name, stage)
-        params = self.stage_params.get(name, {})
+        fitter, params = self.fitter, self.stage_params.get(name, {})
         head, stage = split_costly(name, stage)
+        if head is not None:
+            used, fitter, head = self._fetch(name, head, used)
+            params = _check_method_params(self.fitter.X, params, indices=np.flatnonzero(used))
+            target, weight, rows = (
+                None if part is None else part[used] for part in (target, weight, rows)
+            )
+        if rows is not None:
+            fitter = fitter.with_splits_for(rows)
+        fit = fitter.fit(name, stage, target=target, weight=weight, rows=rows, params=params, **how)
         if head is None:
-            return self.fitter.fit(name, stage, target=target, weight=weight, params=params, **how)
-        used, fitter, head = self._fetch(name, head, used)
-        if how.get("rows") is not None:
-            how["rows"] = how["rows"][used]
-        fit = fitter.fit(
-            name,
-            stage,
-            target=target[used],
-            weight=None if weight is None else weight[used],
-            params=_check_method_params(self.fitter.X, params, indices=np.flatnonzero(used)),
-            **how,
-        )
+            return fit
         proba = np.full((used.size, fit.proba.shape[1]), np.nan)
         proba[used] = fit.proba
         held_out = fit.held_out_proba
@@ -135,8 +140,7 @@ def choose_training_rows(
     sample_weight : ndarray of shape (n_samples,) or None
         Weights.
     labeled : mask of shape (n_samples,)
-        Rows with a label. The others are split as if their mark were one more class, and are never
-        held out.
+        Rows with a label. The others are split like these, but are never held out.
     learn_unlabeled : bool
         Whether they stay.
     classes : ndarray of shape (n_classes,)
@@ -169,11 +173,14 @@ def choose_training_rows(
         cv = cv.cv  # what it does is done here
     seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
     used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
+    y_split = labels_to_split(y, labeled)
     held = np.empty(0, dtype=np.intp)
     if validation_fraction is not None:
         idx = np.flatnonzero(used)
         params = {name: take_rows(split_params.get(name), idx) for name in ("groups", "time")}
-        train, held = choose_held_out(cv, y[idx], validation_fraction, seed=split_seed, **params)
+        train, held = choose_held_out(
+            cv, y_split[idx], validation_fraction, seed=split_seed, **params
+        )
         used[:] = False
         used[idx[train]] = True
         held = idx[held & labeled[idx]]
@@ -181,7 +188,7 @@ def choose_training_rows(
             raise ValueError(
                 f"validation_fraction={validation_fraction} holds out no row with a label."
             )
-    splits = make_splits(cv, X, y, used=used, params=split_params)
+    splits = make_splits(cv, X, y_split, used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
     splits = [(fit, test) for fit, test in splits if labeled[train[test]].any()]
     if not learn_unlabeled:
@@ -219,7 +226,7 @@ def check_splits(splits, codes, classes, positive):
     `positive` is the code of the positive class, None for more than two classes.
     """
     if not splits:
-        raise ValueError("cv gives no split with rows to score.")
+        raise ValueError("cv gives no split whose test part holds a labelled row.")
     for i, (train, _) in enumerate(splits):
         present = np.unique(codes[train[codes[train] >= 0]])
         if present.size < 2:
@@ -264,7 +271,7 @@ def choose_held_out(cv, y, fraction, *, seed=0, groups=None, time=None):
     """
     idx = np.arange(y.size)
     if isinstance(cv, TimeDelaySplit):
-        return cv.hold_out(fraction, time, groups=groups)
+        return cv.hold_out(fraction, time, groups=groups, y=y)
     if isinstance(cv, TimeSeriesSplit):
         held = idx >= y.size - max(round(fraction * y.size), 1)
         return ~held, held

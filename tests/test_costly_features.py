@@ -48,8 +48,17 @@ def balance(customers):
     return BALANCE[np.asarray(customers).astype(int)]
 
 
-def double(keys):
-    return 2 * np.asarray(keys)
+class Double:
+    """A function whose repr, which names scikit-learn's checks, holds no address."""
+
+    def __call__(self, keys):
+        return 2 * np.asarray(keys)
+
+    def __repr__(self):
+        return "double"
+
+
+double = Double()
 
 
 def bureau(customers):

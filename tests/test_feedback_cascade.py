@@ -171,7 +171,7 @@ def test_gain_that_leaves_nothing_to_learn_is_neutral_with_a_warning():
 
 
 def test_survivors_of_one_class_leave_the_last_stage_as_it_is():
-    with pytest.warns(UserWarning, match="the last stage stays as fitted on all rows"):
+    with pytest.warns(UserWarning, match="the last stage is fitted on all rows"):
         model = cascade(survivor_rate=0.001, thresholds=PassBudget(0.001)).fit(X, Y)
     np.testing.assert_array_equal(
         model.named_stages_["final"].theta_, GaussianNB().fit(X, Y).theta_

@@ -9,7 +9,13 @@ Cuts lie midway between neighbouring distinct confidences. Rows that tie at a cu
 side, so that a budget is never exceeded on the rows that it was set on.
 """
 
-from skmsc.thresholds._fit import check_independent, check_policy, fit_thresholds
+from skmsc.thresholds._fit import (
+    check_independent,
+    check_policy,
+    fit_thresholds,
+    needs_labels,
+    needs_last_stage,
+)
 from skmsc.thresholds._policies import (
     Agreement,
     CostBudget,

@@ -83,6 +83,24 @@ def check_policy(thresholds, *, n_stages, n_classes, untouched, stage_costs=None
         raise ValueError(f"thresholds must be {valid}; got an array of shape {values.shape}.")
 
 
+def needs_last_stage(thresholds):
+    """Whether a `thresholds` argument looks at the last stage's scores: numbers do not.
+
+    A policy says so by its attribute of this name, True where it has none.
+    """
+    return getattr(thresholds, "needs_last_stage", _is_policy(thresholds))
+
+
+def needs_labels(thresholds):
+    """Whether a `thresholds` argument looks at labels; said as in `needs_last_stage`."""
+    return getattr(thresholds, "needs_labels", _is_policy(thresholds))
+
+
+def _is_policy(thresholds):
+    """Whether thresholds are found from scores, rather than given as numbers."""
+    return thresholds is None or hasattr(thresholds, "find_thresholds")
+
+
 def _default_policy(scores):
     """Policy that keeps quality where the user names none."""
     if scores.negative is None:

@@ -32,7 +32,7 @@ class PassBudget(BaseEstimator):
     PassBudget(max_pass_rate=0.05)
     """
 
-    needs_last_stage = False  # the early stages' scores are all it looks at
+    needs_last_stage = needs_labels = False  # it looks at the early stages' scores only
 
     def __init__(self, max_pass_rate=0.1):
         self.max_pass_rate = max_pass_rate
@@ -78,7 +78,7 @@ class CostBudget(BaseEstimator):
     CostBudget(max_cost=2.5)
     """
 
-    needs_last_stage = False  # the early stages' scores are all it looks at
+    needs_last_stage = needs_labels = False  # it looks at the early stages' scores only
 
     def __init__(self, max_cost):
         self.max_cost = max_cost
@@ -240,6 +240,8 @@ class Agreement(BaseEstimator):
     >>> Agreement(max_disagreement=0.02)
     Agreement(max_disagreement=0.02)
     """
+
+    needs_labels = False
 
     def __init__(self, max_disagreement=0.01):
         self.max_disagreement = max_disagreement

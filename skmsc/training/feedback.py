@@ -381,7 +381,8 @@ class AutoFeedback(BaseEstimator):
         Share of rows in (0, 1) that pass in the comparison; the rate at which the cascade will
         work.
     candidates : sequence of str, strategy or callable, default=("caught", "gain")
-        What to compare with "none", each as the `feedback` of the cascade.
+        What to compare with "none", each as the `feedback` of the cascade. One that leaves nothing
+        to learn counts as "none".
     margin : float, default=1.0
         Standard errors >= 0 of the paired difference by which a candidate must lie above "none".
         With few caught positives the errors are large, and small gains are not found.

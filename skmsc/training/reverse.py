@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 
 from skmsc.calibration import fit_calibration
 from skmsc.training.feedback import (
@@ -45,7 +46,7 @@ class Guide:
     fits : list of CrossFit
         The later stages in working order; none for the last stage.
     rows : TrainingRows
-        The rows; labelled ones that have no out-of-fold scores count as they are.
+        The rows; labelled ones that have no out-of-fold scores count as their class does.
     positive : int or None
         Code of the positive class of two.
     catch_threshold : float or None
@@ -77,8 +78,9 @@ class Guide:
     def of_unlabeled(self):
         """For the fit on all rows and for each fold's: mask, later scores and chance.
 
-        Each fold has scores of the later stages' own fits on its training part, so that a test
-        row's label never reaches the stage by way of unlabelled rows.
+        Each fold has scores of the later stages' own fits on its training part, so that no label of
+        a test row reaches the stage by way of its unlabelled neighbours. What is left is global:
+        the calibration, the catch threshold, the scale of the weights.
         """
         if self.rows.fitter.unlabeled.size == 0:
             return []
@@ -148,13 +150,13 @@ def train_stage(feedback, name, stage, guide, score_unlabeled):
     """
     if isinstance(feedback, str) and feedback == "auto":
         feedback = AutoFeedback()
+    automatic = bool(guide.fits) and isinstance(feedback, AutoFeedback)
     schemes = [feedback] if guide.fits else ["none"]
-    automatic = isinstance(schemes[0], AutoFeedback)
-    if automatic:
-        schemes = ["none", *feedback.candidates]
+    if automatic:  # a frozen stage has nothing to learn
+        schemes = ["none", *([] if isinstance(stage, FrozenEstimator) else feedback.candidates)]
     rows, fits, weights = guide.rows, [], []
     for scheme in schemes:
-        codes, weight, guesses = teach(scheme, guide)
+        codes, weight, guesses = teach(scheme, guide, is_candidate=automatic)
         fit = rows.fit_stage(
             name,
             stage,
@@ -164,7 +166,9 @@ def train_stage(feedback, name, stage, guide, score_unlabeled):
             score_unlabeled=score_unlabeled,
         )
         shown = np.ones(codes.size) if weight is None else weight
-        shown[rows.fitter.unlabeled] = np.nan if guesses is None else guesses[0].sum(axis=1)
+        unlabeled = rows.fitter.unlabeled
+        both = np.nan if guesses is None else guesses[0].sum(axis=1) / rows.weight[unlabeled]
+        shown[unlabeled] = both
         fits.append(fit)
         weights.append(shown)
     if not automatic:
@@ -175,7 +179,7 @@ def train_stage(feedback, name, stage, guide, score_unlabeled):
     return fits[best], weights[best], comparison
 
 
-def teach(feedback, guide):
+def teach(feedback, guide, is_candidate=False):
     """What later stages want an earlier one to be trained on.
 
     Parameters
@@ -184,6 +188,8 @@ def teach(feedback, guide):
         A checked `feedback` argument other than "auto".
     guide : Guide
         The later stages.
+    is_candidate : bool, default=False
+        Whether a scheme that leaves nothing to learn may pass for "none" without a word.
 
     Returns
     -------
@@ -206,7 +212,16 @@ def teach(feedback, guide):
     wanted, weight = fitter.codes.copy(), fitter.labeled.astype(np.float64)
     passes, weight[fitter.scored] = feedback_for(feedback, guide.signal)
     wanted[fitter.scored] = np.where(passes, positive, 1 - positive)
-    if not fitter.can_train(wanted, weight > 0):
+    for code in (0, 1):
+        # Rows that no fold scores count like the mean of their class: were they to count 1, a
+        # scheme that balances the classes would leave them out of balance.
+        mine = fitter.codes == code
+        known = mine & fitter.scored
+        if known.any():
+            weight[mine & ~known] = np.average(weight[known], weights=guide.rows.weight[known])
+    if not all(fitter.can_train(wanted, weight > 0)):
+        if is_candidate:
+            return fitter.codes, None, None
         if callable(feedback):
             raise ValueError(
                 f"The weights of feedback={feedback!r} are 0 for a whole class in some training "
@@ -242,16 +257,13 @@ def _compare(automatic, fits, guide):
         for fit in fits
     ]
     # The fits of the folds share rows.
-    n_labeled = rows.fitter.labeled
-    ratio = sum(
-        n_labeled[test].sum() / n_labeled[train].sum() for train, test in rows.fitter.splits
-    )
+    labeled, splits = rows.fitter.labeled, rows.fitter.splits
+    ratio = sum(labeled[test].sum() / labeled[train].sum() for train, test in splits)
     table = {"retained_recall": [], "difference": [], "standard_error": []}
     for share in passed:
         difference, error = _paired(share - passed[0], weight)
-        table["retained_recall"].append(
-            np.average(share, weights=weight) if weight.any() else np.nan
-        )
+        retained = np.average(share, weights=weight) if weight.any() else np.nan
+        table["retained_recall"].append(float(retained))
         table["difference"].append(difference)
         table["standard_error"].append(error * np.sqrt(1 + ratio))
     table["standard_error"][0] = 0.0
