@@ -76,6 +76,16 @@ METHODS = {
 }
 
 
+N_SMALL = 200
+VARIANTS = {  # of "caught, pool", by hand
+    "raw scores": "the last stage's score is the chance, without a sigmoid",
+    "prior corrected": "the chances made to fit the pool's own share of positives, by EM",
+    "weight of the labels": "the pool's weights scaled to the sum of the labelled rows'",
+    f"{N_SMALL} of the pool": f"only {N_SMALL} rows without a label",
+    f"{N_SMALL} of the pool, scores": "the same without feedback",
+}
+
+
 class ScoreColumn(ClassifierMixin, BaseEstimator):
     """Last stage whose score is the last column of X, so that a forest runs once on each row."""
 
@@ -197,6 +207,33 @@ def pool_by_hand(this, scheme):
     return fit_by_hand(X[:, columns], target, weight, (X_pool[:, columns], *either))
 
 
+def variants_by_hand(this):
+    """``(variant, screen)``: other ways for the pool to enter the training of "caught, pool"."""
+    columns = this.trial.screen_columns
+    (X, y), X_pool = this.trial.labeled, this.trial.pool[0][:, columns]
+    X, n_pool = X[:, columns], len(X_pool)
+    target, weight = reference.caught_feedback(y, this.labeled, this.cut, temperature=TEMPERATURE)
+    sigmoid = reference.chance_of_positive(this.labeled, y, this.pool)
+
+    def either(chance):
+        return reference.caught_pool(
+            y, this.labeled, this.cut, this.pool, chance, temperature=TEMPERATURE
+        )
+
+    few = np.random.default_rng(0).choice(n_pool, N_SMALL, replace=False)
+    share = len(y) / np.sum(either(sigmoid))
+    plain = 1 - sigmoid[few], sigmoid[few]
+    corrected = reference.corrected_for_prior(sigmoid, y.mean())
+    for variant, labels_count, X_either, weights in (
+        ("raw scores", weight, X_pool, either(this.pool)),
+        ("prior corrected", weight, X_pool, either(corrected)),
+        ("weight of the labels", weight, X_pool, [share * w for w in either(sigmoid)]),
+        (f"{N_SMALL} of the pool", weight, X_pool[few], [w[few] for w in either(sigmoid)]),
+        (f"{N_SMALL} of the pool, scores", np.ones(len(y)), X_pool[few], plain),
+    ):
+        yield variant, fit_by_hand(X, target, labels_count, (X_either, *weights))
+
+
 def self_training(this):
     """Self-training of the screen: it labels the pool's rows that it is sure of, and goes on."""
     columns = this.trial.screen_columns
@@ -290,6 +327,8 @@ def run_trial(this):
         found[method] = measure(this, screen(X_screen), this.test)
         if method == NONE:
             found["sequential"] = measure(this, screen(X_screen), fit_survivors(this, screen))
+    for variant, screen in variants_by_hand(this):
+        found[variant] = measure(this, screen(X_screen), this.test)
     X_ours = np.column_stack([X_test, this.test])
     with TemporaryDirectory() as memory:
         for method, cascade in our_cascades(this, memory):
@@ -353,14 +392,14 @@ def choices(records):
     return "AutoFeedback chose " + ", ".join(f"{name} {n} times" for name, n in counts) + "."
 
 
-def summary(records, value, digits=3):
-    """Differences from no feedback of every method on every data set; a loss is in bold.
+def summary(records, value, methods=METHODS, digits=3):
+    """Differences from no feedback of the methods on every data set; a loss is in bold.
 
     Bold where the whole interval lies below 0.
     """
     datasets = list(dict.fromkeys(r["dataset"] for r in records))
     rows = []
-    for method in METHODS:
+    for method in methods:
         if method == NONE or (method == "sequential" and value == JUDGED):
             continue
         gains = [
@@ -439,6 +478,14 @@ def main(arguments):
         summary(records, JUDGED),
         f"## AP of the cascade at {RATE:.0%}, minus none",
         summary(records, "ap"),
+        f"## How the pool enters: variants of {POOLED[0]!r} by hand",
+        "\n".join(f"- *{variant}*: {text}" for variant, text in VARIANTS.items()),
+        f"Retained recall at {RATE:.0%}, minus none:",
+        summary(records, JUDGED, (POOLED[0], *VARIANTS)),
+        "Retained recall at 5%, minus none:",
+        summary(records, "retained 5%", (POOLED[0], *VARIANTS)),
+        f"AP of the cascade at {RATE:.0%}, minus none:",
+        summary(records, "ap", (POOLED[0], *VARIANTS)),
     ]
     for dataset in datasets:
         own = [r for r in records if r["dataset"] == dataset]

@@ -145,6 +145,21 @@ def chance_of_positive(later_score, y, pool_later_score):
     return platt.predict_proba(log_odds(pool_later_score))[:, 1]
 
 
+def corrected_for_prior(chance, prior, n_rounds=200):
+    """Chances that fit their own prior, by the EM of Saerens, Latinne and Decaestecker (2002).
+
+    `prior` is the share of positives where the chances were learned; that of the pool is found by
+    turns with the chances corrected for it.
+    """
+    own, corrected = prior, chance
+    for _ in range(n_rounds):
+        own = corrected.mean()
+        as_positive = chance * own / prior
+        as_negative = (1 - chance) * (1 - own) / (1 - prior)
+        corrected = as_positive / (as_positive + as_negative)
+    return corrected
+
+
 def caught_pool(y, later_score, cut, pool_later_score, chance, *, temperature):
     """Weights of the pool's rows as negatives and as positives: expectations of `caught_feedback`.
 
