@@ -90,10 +90,10 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
 
     In a cascade, `fit` calls `fetch` once for the training rows, each of them at most once, and
     once for held-out rows. Each `predict`, `predict_proba`, `route` and `report(X)` fetches the
-    rows that reach the stage; ``report(X, y)`` these and then the positives; `stage_proba`,
-    `staged_predict_proba`, and `tune_thresholds` by a policy that looks at the last stage, all
-    rows; `measure_costs` all rows at every run. Two stages with one `fetch` ask for a row once
-    each. A cascade's `memory` keeps fits, not fetches.
+    rows that reach the stage; ``report(X, y)`` also the positives that do not (with survivors all
+    positives); `stage_proba`, `staged_predict_proba`, and `tune_thresholds` by a policy that looks
+    at the last stage, all rows; `measure_costs` all rows at every run. Two stages with one `fetch`
+    ask for a row once each. A cascade's `memory` keeps fits, not fetches.
 
     References
     ----------
