@@ -188,8 +188,6 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             untouched=True,
         )
         codes, weight = self._check_labels(X, y, sample_weight)
-        if codes is None:
-            codes = np.zeros(weight.size, dtype=np.intp)
         scores = self._scores_of(X, codes, weight, early_only=not needs_last_stage(thresholds))
         tuned = self
         if copy:
@@ -294,11 +292,13 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         return np.stack(scores, axis=1)
 
     def _scores_of(self, X, codes, weight, early_only=False):
-        """What policies see of checked rows that nothing was fitted on."""
+        """What policies see of checked rows that nothing was fitted on; codes None: no labels."""
         stage_proba, caught = self._stage_proba(X, early_only), None
-        if not early_only:
-            caught = self._caught(X, self._is_positive(codes), stage_proba[:, -1])
         used = weight > 0
+        if codes is None:
+            codes = np.zeros(weight.size, dtype=np.intp)
+        elif not early_only and self._negative is not None:
+            caught = self._caught(X, used & self._is_positive(codes), stage_proba[:, -1])
         return StageScores(
             stage_proba=stage_proba[used],
             y=codes[used],

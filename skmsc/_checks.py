@@ -78,18 +78,3 @@ def find_labeled(y, unlabeled_label):
             f"{'numbers' if is_text else 'strings'} only, got {unlabeled_label!r}."
         )
     return np.asarray(labels != unlabeled_label, dtype=bool)
-
-
-def labels_to_split(y, labeled):
-    """Labels that splitters can stratify by, shape (n_samples,), when some rows have none.
-
-    The mark of these counts as one more class, or, where it is rarer than every label, as the
-    commonest one: a splitter must find enough rows of each class.
-    """
-    labels = np.asarray(y)
-    if labels.dtype == object and len({issubclass(t, str) for t in set(map(type, labels))}) > 1:
-        labels = labels.astype(str)  # scikit-learn cannot sort strings beside numbers
-    known, counts = np.unique(labels[labeled], return_counts=True)
-    if counts.size and 0 < (~labeled).sum() < counts.min():
-        labels = np.where(labeled, labels, known[counts.argmax()])
-    return labels

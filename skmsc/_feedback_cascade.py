@@ -89,7 +89,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         ``feedback="none"`` and thresholds that are numbers or a budget of passes or costs, a last
         stage that begins with `CostlyFeatures` is fitted on these rows only, and its features of
         the others are not fetched; what counts as caught is then told by this fit. Splits whose
-        training part holds one class of survivors, as the first of a `TimeSeriesSplit`, score none.
+        training part holds one class of survivors, as the first of a `TimeSeriesSplit`, are left
+        out; their rows keep the scores of the fit on all rows, if there is one.
     thresholds : float, array-like or policy, default=None
         When a row is passed on. A number t passes a row whose positive score is above t (for more
         than two classes: answers a row whose largest score reaches t); one number for each early
@@ -109,11 +110,12 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         Splits for the out-of-fold scores. Each stage is fitted once for every split and once on
         all rows. Rows that are scored twice are averaged; rows that are never scored train every
         stage with neutral feedback, the mean weight of their class, and enter no threshold and no
-        calibration.
+        calibration. A split that tests no labelled row is left out.
     validation_fraction : float, default=None
-        Share of rows in (0, 1) held out of everything but the thresholds, as a policy with
-        `confidence` needs it: the last rows when `cv` is a `TimeSeriesSplit` or a `TimeDelaySplit`,
-        whole groups when `groups` are given, else stratified at random.
+        Share of the labelled rows in (0, 1) held out of everything but the thresholds, as a policy
+        with `confidence` needs it: the last ones when `cv` is a `TimeSeriesSplit`, the latest by
+        ``time`` when it is a `TimeDelaySplit`, whole groups when `groups` are given, else
+        stratified at random.
     pos_label : label, default=None
         Positive class, the one that an early stage may not answer; None: ``classes_[1]``.
     memory : None, str or joblib.Memory, default=None
@@ -125,9 +127,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     unlabeled_label : float or str, default=None
         Value of y in rows without a label; None: every row has one. With feedback an earlier stage
         learns each such row twice, as a positive and as a negative, by the chance that the last
-        stage gives it; nothing else is learned from it, and it is in no score and no report. Rows
-        that `cv` tests lose it there only; outside, `skmsc.model_selection.LabeledTestFolds` does
-        the same for a search.
+        stage gives it; nothing else is learned from it, and it is in no score and no report. `cv`
+        splits all rows, and unlabelled ones leave its test parts; for a search around the cascade
+        `skmsc.model_selection.LabeledTestFolds` does that.
     n_jobs : int, default=None
         Jobs for the fits of a stage.
     random_state : int, RandomState instance or None, default=None
@@ -165,7 +167,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         What `AutoFeedback` compared, one entry for each stage and candidate, as columns of a table
         (``pandas.DataFrame(feedback_comparison_)``): `stage`, `feedback`, `retained_recall`, its
         paired `difference` from "none", the `standard_error` of that, and `chosen`; with
-        ``feedback="auto"`` or `AutoFeedback`.
+        ``feedback="auto"`` or `AutoFeedback`, where there is an early stage.
 
     Raises
     ------
@@ -327,13 +329,15 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 if comparison:
                     comparisons.insert(0, comparison)
                 if k == last:
-                    judge = self._make_judge(fits[last], rows)
+                    judge = self._judge_by(fits[last], rows)
 
             # Survivors: the last stage again, on the rows that it will meet at work.
             survivors = self._find_survivors(fits, rows)
             if spares:
                 fits[last] = rows.fit_on_labels(*pairs[last], survivors, fetch_others=False)
-                judge = self._make_judge(fits[last], rows)
+                if survivors is not None:
+                    feedback_weights[~survivors, last] = np.nan
+                judge = self._judge_by(fits[last], rows)
             elif survivors is not None and not isinstance(pairs[last][1], FrozenEstimator):
                 fits[last] = rows.fit_on_labels(*pairs[last], survivors).filled_by(judge)
 
@@ -562,7 +566,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._first_checks_all = checks_all_columns(self.stages_[0])
         self._gives_own_arrays = [gives_own_arrays(stage) for stage in self.stages_]
 
-    def _make_judge(self, fit, rows):
+    def _judge_by(self, fit, rows):
         """Let a fit of the last stage decide what counts as caught; returns it."""
         self.catch_threshold_ = find_catch_threshold(
             self.catch_threshold, fit.proba, rows, self._positive

@@ -15,7 +15,7 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from skmsc._checks import find_labeled, is_number, labels_to_split
+from skmsc._checks import find_labeled, is_number
 from skmsc._sklearn import _num_samples
 
 __all__ = ["LabeledTestFolds", "TimeDelaySplit"]
@@ -112,6 +112,23 @@ def _check_parts(parts, purged, where, advice):
             raise ValueError(
                 f"{where} has no {name} row{why}; {advice}{', or purge' if why else ''}."
             )
+
+
+def labels_to_split(cv, y, labeled):
+    """Labels for a splitter, shape (n_samples,), when some rows have none.
+
+    The mark of these counts as one more class, or, where it is rarer than every label, as the
+    commonest one: a splitter that stratifies must find enough rows of each class.
+    """
+    labels = np.asarray(y)
+    if isinstance(cv, TimeDelaySplit):
+        return labels  # it reads them as the truth, and does not stratify
+    if labels.dtype == object and len({issubclass(t, str) for t in set(map(type, labels))}) > 1:
+        labels = labels.astype(str)  # scikit-learn cannot sort strings beside numbers
+    known, counts = np.unique(labels[labeled], return_counts=True)
+    if counts.size and 0 < (~labeled).sum() < counts.min():
+        labels = np.where(labeled, labels, known[counts.argmax()])
+    return labels
 
 
 class LabeledTestFolds(BaseCrossValidator):
@@ -235,7 +252,7 @@ class LabeledTestFolds(BaseCrossValidator):
             )
         labels = column_or_1d(y)
         labeled = find_labeled(labels, self.unlabeled_label)
-        return labeled, labels_to_split(labels, labeled)
+        return labeled, labels_to_split(self.cv, labels, labeled)
 
 
 class TimeDelaySplit(BaseCrossValidator):

@@ -463,15 +463,16 @@ class StageScorer:
         Returns an ndarray of shape (n_samples, n_classes); the decision values of two classes are
         mirrored. Classes that the stage does not know have probability 0.
         """
+        has_proba = self.has_proba
         try:
-            if self.has_proba:
+            if has_proba:
                 scores = self.estimator.predict_proba(X)
             else:
                 scores = self.estimator.decision_function(X)
         except Exception as error:
             error.add_note(f"This happened in the scores of stage {self.name!r}.")
             raise
-        if self.has_proba:
+        if has_proba:
             scores = _float64_proba(scores)
         else:
             scores = np.asarray(scores, dtype=np.float64)
@@ -486,9 +487,7 @@ class StageScorer:
         total = scores.sum()
         if not np.isfinite(total):
             raise ValueError(f"Stage {self.name!r} gave scores that are nan or infinite.")
-        if self.has_proba and not (
-            scores.min() >= 0 and abs(total - len(scores)) <= 1e-3 * len(scores)
-        ):
+        if has_proba and not (scores.min() >= 0 and abs(total - len(scores)) <= 1e-3 * len(scores)):
             raise ValueError(
                 f"predict_proba of stage {self.name!r} must give probabilities, >= 0 and with sum "
                 f"1 in each row; got values from {scores.min()} to {scores.max()} and a mean sum "
@@ -496,7 +495,7 @@ class StageScorer:
             )
         if self.columns is None:
             return scores
-        lowest = 0.0 if self.has_proba else scores.min(axis=1, keepdims=True)
+        lowest = 0.0 if has_proba else scores.min(axis=1, keepdims=True)
         full = np.full((len(scores), self.n_classes), lowest)
         full[:, self.columns] = scores
         return full

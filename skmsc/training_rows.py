@@ -5,10 +5,10 @@ from functools import cached_property
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, TimeSeriesSplit
+from sklearn.utils.validation import check_consistent_length
 
-from skmsc._checks import labels_to_split
 from skmsc._sklearn import _check_method_params, take_rows
-from skmsc._splitters import LabeledTestFolds, TimeDelaySplit
+from skmsc._splitters import LabeledTestFolds, TimeDelaySplit, labels_to_split
 from skmsc.out_of_fold import CrossFitter
 from skmsc.splits import make_splits, restrict
 from skmsc.stages import join_costly, split_costly, takes_weight, warn_of_resampling
@@ -140,7 +140,8 @@ def choose_training_rows(
     sample_weight : ndarray of shape (n_samples,) or None
         Weights.
     labeled : mask of shape (n_samples,)
-        Rows with a label. The others are split like these, but are never held out.
+        Rows with a label. The others are split like these, but are never held out, nor trained on
+        when they are of a time or group that is held out.
     learn_unlabeled : bool
         Whether they stay.
     classes : ndarray of shape (n_classes,)
@@ -154,7 +155,7 @@ def choose_training_rows(
     stage_params : dict of str to dict
         Further parameters of each stage's fit.
     validation_fraction : float or None
-        Share of the rows to hold out.
+        Share of the labelled rows to hold out.
     rng : numpy.random.RandomState
         Source of the seeds of the choice and of the fits.
     **fitter_params : dict
@@ -171,24 +172,17 @@ def choose_training_rows(
     """
     if isinstance(cv, LabeledTestFolds):
         cv = cv.cv  # what it does is done here
+    check_consistent_length(y, *split_params.values())
     seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
     used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
-    y_split = labels_to_split(y, labeled)
     held = np.empty(0, dtype=np.intp)
     if validation_fraction is not None:
-        idx = np.flatnonzero(used)
+        idx = np.flatnonzero(used & labeled)
         params = {name: take_rows(split_params.get(name), idx) for name in ("groups", "time")}
-        train, held = choose_held_out(
-            cv, y_split[idx], validation_fraction, seed=split_seed, **params
-        )
-        used[:] = False
-        used[idx[train]] = True
-        held = idx[held & labeled[idx]]
-        if not held.size:
-            raise ValueError(
-                f"validation_fraction={validation_fraction} holds out no row with a label."
-            )
-    splits = make_splits(cv, X, y_split, used=used, params=split_params)
+        train, held = choose_held_out(cv, y[idx], validation_fraction, seed=split_seed, **params)
+        used[idx], train, held = train, idx[train], idx[held]
+        used &= labeled | _may_train(cv, len(y), train, held, **split_params)
+    splits = make_splits(cv, X, labels_to_split(cv, y, labeled), used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
     splits = [(fit, test) for fit, test in splits if labeled[train[test]].any()]
     if not learn_unlabeled:
@@ -218,6 +212,22 @@ def choose_training_rows(
     return TrainingRows(
         fitter, stage_params, tuple(held_out) if held.size else None, train, n_given
     )
+
+
+def _may_train(cv, n_samples, train, held, groups=None, time=None, **_):
+    """Rows that may train without a label, a mask: of no time and no group that is held out."""
+    if isinstance(cv, TimeSeriesSplit):
+        return np.arange(n_samples) < held.min()
+    may = np.ones(n_samples, dtype=bool)
+    if isinstance(cv, TimeDelaySplit):
+        time = np.asarray(time)
+        may = time <= time[train].max()
+        if cv.purge != "train":
+            return may
+    if groups is not None:
+        groups = np.asarray(groups)
+        may &= ~np.isin(groups, groups[held])
+    return may
 
 
 def check_splits(splits, codes, classes, positive):

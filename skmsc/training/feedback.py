@@ -105,7 +105,8 @@ def guesses_for(feedback, signal, later_proba, chance):
     if hasattr(feedback, "weigh"):
         return feedback.weigh_unlabeled(signal, later_proba, chance)
     # A callable sees the labelled rows, then the unlabelled ones as negatives and as positives.
-    positive = np.concatenate([signal.positive, chance < 0, chance >= 0])
+    as_either = np.repeat([False, True], chance.size)
+    positive = np.concatenate([signal.positive, as_either])
     later_proba = np.concatenate([signal.later_proba, later_proba, later_proba])
     weight = _weights_of(feedback, positive, later_proba, signal.catch_threshold)
     return weight[signal.positive.size :].reshape(2, -1).T * _as_either(chance)
@@ -194,7 +195,7 @@ class CaughtFeedback(BaseEstimator):
     need not learn to pass it. Targets stay the true labels, negatives count alike, and the weights
     have mean 1 within each class. On labelled rows feedback only helps where the last stage errs.
 
-    An unlabelled row that is positive with chance p weighs 1 - p as a negative, and as a positive p
+    An unlabelled row that is positive with chance r weighs 1 - r as a negative, and as a positive r
     times what a labelled positive of its chance to be caught would.
 
     Parameters
@@ -274,8 +275,8 @@ class GainFeedback(BaseEstimator):
     ``|D|``, scaled to mean 1. An intermediate stage trained by gain passes at a score of 1/2.
 
     With Q the product of the q from stage j on and C the expected cost of the calls, ``D = Q (C_FN
-    y - C_FP (1 - y)) - C``. An unlabelled row that is positive with chance p has the expected gain
-    ``p Q C_FN - ((1 - p) Q C_FP + C)``: it is learned as a positive with the first term as its
+    y - C_FP (1 - y)) - C``. An unlabelled row that is positive with chance r has the expected gain
+    ``r Q C_FN - ((1 - r) Q C_FP + C)``: it is learned as a positive with the first term as its
     weight and as a negative with the second.
 
     References
@@ -423,8 +424,11 @@ class AutoFeedback(BaseEstimator):
                 f"{self.candidates!r}."
             )
         for candidate in self.candidates:
-            if isinstance(candidate, AutoFeedback) or str(candidate) == "auto":
-                raise ValueError(f"A candidate cannot be automatic itself; got {candidate!r}.")
+            if isinstance(candidate, AutoFeedback) or str(candidate) in ("auto", "none"):
+                raise ValueError(
+                    f"A candidate must be a feedback that 'none' can be compared with; got "
+                    f"{candidate!r}."
+                )
             check_feedback(candidate, stage_costs, unlabeled)
 
 

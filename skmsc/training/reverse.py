@@ -80,7 +80,9 @@ class Guide:
 
         Each fold has scores of the later stages' own fits on its training part, so that no label of
         a test row reaches the stage by way of its unlabelled neighbours. What is left is global:
-        the calibration, the catch threshold, the scale of the weights.
+        the calibration, the catch threshold, the scale of the weights; and, as in any stacking,
+        the scores that weigh a fold's labelled rows come from fits that saw its test rows. A stage
+        between has learned the unlabelled rows that it scores.
         """
         if self.rows.fitter.unlabeled.size == 0:
             return []
@@ -157,6 +159,10 @@ def train_stage(feedback, name, stage, guide, score_unlabeled):
     rows, fits, weights = guide.rows, [], []
     for scheme in schemes:
         codes, weight, guesses = teach(scheme, guide, is_candidate=automatic)
+        if fits and weight is None:  # nothing to learn: as without feedback, which came first
+            fits.append(fits[0])
+            weights.append(weights[0])
+            continue
         fit = rows.fit_stage(
             name,
             stage,
