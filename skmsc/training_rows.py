@@ -39,7 +39,7 @@ class TrainingRows:
     held_out: tuple | None
     idx: np.ndarray
     n_given: int
-    _fetched: dict = field(default_factory=dict)
+    _fetched: dict = field(default_factory=dict)  # by stage; filled as costly stages are fitted
 
     @cached_property
     def weight(self):
