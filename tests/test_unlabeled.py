@@ -1350,3 +1350,15 @@ def test_an_unlabelled_pool_helps_a_screen_of_few_labels():
         scores[name] = average_precision_score(new_truth, proba)
     assert scores["few"] < scores["pool"]
     assert scores["all"] - scores["pool"] < 0.3 * (scores["all"] - scores["few"])
+
+
+@pytest.mark.parametrize("strategy", [CaughtFeedback, GainFeedback])
+def test_the_weight_of_unlabelled_rows_is_one_of_the_callers(strategy):
+    some = cascade(feedback=strategy(unlabeled_weight=0.25)).fit(X, Y)
+    by_caller = cascade(feedback=strategy())
+    by_caller.fit(X, Y, sample_weight=np.where(LABELED, 1.0, 0.25))
+    np.testing.assert_allclose(some.predict_proba(X), by_caller.predict_proba(X), rtol=1e-5)
+    none = cascade(feedback=strategy(unlabeled_weight=0.0), cv=SPLITS).fit(X, Y)
+    alone = cascade(feedback=strategy(), cv=SPLITS)
+    alone.fit(X, Y, sample_weight=LABELED.astype(float))
+    np.testing.assert_allclose(none.predict_proba(X), alone.predict_proba(X), rtol=1e-5)

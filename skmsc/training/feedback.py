@@ -204,6 +204,9 @@ class CaughtFeedback(BaseEstimator):
         Share of the feedback in the weight, in [0, 1]: ``(1 - strength) + strength * w``.
     temperature : float, default=1.0
         Softness T > 0 of the last stage's decision, on the scale of its log-odds.
+    unlabeled_weight : float, default=1.0
+        Factor >= 0 of the weights of rows without a label. Less than 1 where the last stage, by
+        whose word they are learned, makes errors that the labels would tell.
 
     References
     ----------
@@ -217,13 +220,14 @@ class CaughtFeedback(BaseEstimator):
     CaughtFeedback(temperature=0.5)
     """
 
-    def __init__(self, strength=1.0, temperature=1.0):
+    def __init__(self, strength=1.0, temperature=1.0, unlabeled_weight=1.0):
         self.strength = strength
         self.temperature = temperature
+        self.unlabeled_weight = unlabeled_weight
 
     def check(self, stage_costs=None):
         """Validate the parameters, for stages of such costs (None: not given)."""
-        _check_strength_and_temperature(self)
+        _check_common(self)
 
     def weigh(self, signal):
         """Targets and weights from a `LaterStages`; both of shape (n_samples,)."""
@@ -235,7 +239,7 @@ class CaughtFeedback(BaseEstimator):
     def weigh_unlabeled(self, signal, later_proba, chance):
         """Weights as negatives and as positives, shape (n_unlabeled, 2); see `guesses_for`."""
         weight = self._weight_of_positives(signal, later_proba)
-        return np.column_stack([1 - chance, chance * weight])
+        return self.unlabeled_weight * np.column_stack([1 - chance, chance * weight])
 
     def _weight_of_positives(self, signal, later_proba):
         """The chance to be caught, scaled so that the positives keep their joint weight."""
@@ -264,6 +268,8 @@ class GainFeedback(BaseEstimator):
         Costs of a false negative and of a false positive, in the units of the estimator's
         ``stage_costs``, which must then be known. None means (n_negative / n_positive, 1) by
         weight, in units in which one call of the last stage costs 0.2.
+    unlabeled_weight : float, default=1.0
+        Factor >= 0 of the weights of rows without a label; see `CaughtFeedback`.
 
     Notes
     -----
@@ -292,14 +298,15 @@ class GainFeedback(BaseEstimator):
     GainFeedback(error_costs=(10.0, 1.0))
     """
 
-    def __init__(self, strength=1.0, temperature=1.0, error_costs=None):
+    def __init__(self, strength=1.0, temperature=1.0, error_costs=None, unlabeled_weight=1.0):
         self.strength = strength
         self.temperature = temperature
         self.error_costs = error_costs
+        self.unlabeled_weight = unlabeled_weight
 
     def check(self, stage_costs=None):
         """Validate the parameters, for stages of such costs (None: not given)."""
-        _check_strength_and_temperature(self)
+        _check_common(self)
         if self.error_costs is None:
             return
         message = (
@@ -325,7 +332,8 @@ class GainFeedback(BaseEstimator):
         if_positive, if_negative, calls = self._consequences(signal, later_proba)
         weight = np.column_stack([(1 - chance) * if_negative + calls, chance * if_positive])
         weight /= self._scale(signal)
-        return (1 - self.strength) * _as_either(chance) + self.strength * weight
+        weight = (1 - self.strength) * _as_either(chance) + self.strength * weight
+        return self.unlabeled_weight * weight
 
     def gain(self, signal):
         """Gain of passing each row, ndarray of shape (n_samples,), in the units of the costs."""
@@ -439,10 +447,13 @@ def _soft_decision(proba, threshold, temperature):
     return expit((logit(proba) - logit(threshold)) / temperature)
 
 
-def _check_strength_and_temperature(strategy):
-    """Raise unless 0 <= strength <= 1 and temperature > 0."""
+def _check_common(strategy):
+    """Raise unless 0 <= strength <= 1, temperature > 0 and unlabeled_weight >= 0."""
     strength, temperature = strategy.strength, strategy.temperature
     if not is_number(strength) or not 0 <= strength <= 1:
         raise ValueError(f"strength must be a number in [0, 1]; got {strength!r}.")
     if not is_number(temperature) or not 0 < temperature < np.inf:
         raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}.")
+    weight = strategy.unlabeled_weight
+    if not is_number(weight) or not 0 <= weight < np.inf:
+        raise ValueError(f"unlabeled_weight must be a finite number >= 0; got {weight!r}.")

@@ -293,6 +293,11 @@ def test_a_callables_weights_are_checked(weights, match):
         (3, "feedback must be"),
         (CaughtFeedback(strength=2), r"strength must be a number in \[0, 1\]; got 2"),
         (GainFeedback(temperature=0), "temperature must be a finite number > 0; got 0"),
+        (
+            CaughtFeedback(unlabeled_weight=-1),
+            "unlabeled_weight must be a finite number >= 0; got -1",
+        ),
+        (GainFeedback(unlabeled_weight=np.inf), "unlabeled_weight must be a finite number >= 0"),
         (GainFeedback(error_costs=(1,)), "error_costs must be None or two finite numbers"),
         (GainFeedback(error_costs=(1, -1)), "error_costs"),
     ],
