@@ -126,7 +126,7 @@ def make_cascade(last, **parameters):
 # feedback, rows without a label are left out and never fetched.
 #
 # Inside, too, a label must be a week old before it trains what scores the next week: weekly test
-# windows, a gap of a week. The last of the five windows has no labels and falls away.
+# windows, the last of which ends at the latest label, and a gap of a week before each.
 #
 # A budget of a tenth that is set on a few hundred labelled rows is met only roughly at work. But it
 # needs no labels: the last week, whose labels are missing, sets it anew, and is not fetched for it.

@@ -4,6 +4,7 @@ Input: rows, their labels, times and groups. Output: pairs (train, test) of inte
 from any splitter of scikit-learn.
 """
 
+import copy
 import datetime
 import re
 import warnings
@@ -205,6 +206,8 @@ class LabeledTestFolds(BaseCrossValidator):
         check_consistent_length(X, y)
         labeled, y = self._find_labeled(y)
         cv = check_cv(self.cv, y, classifier=True)
+        if isinstance(cv, TimeDelaySplit):
+            cv = cv._ending_at_a_label(params.get("time"), labeled)
         for i, (train, test) in enumerate(cv.split(X, y, **_with_groups(params, groups))):
             train, test = _as_indices(train), _as_indices(test)
             if not labeled[test].any():
@@ -260,9 +263,9 @@ class TimeDelaySplit(BaseCrossValidator):
 
     Labels of fraud come late: at time t, the rows of the last days have none that can be trusted.
     Each of `n_splits` test windows takes `test_size` of time; the windows lie back to back and the
-    last one ends at the latest row. Training rows end a `gap` before the test window. Rows may be
-    in any order. scikit-learn's `TimeSeriesSplit` counts rows instead: its gap holds more hours on
-    a quiet day than on a busy one.
+    last one ends at the latest row, or at `end`. Training rows end a `gap` before the test window.
+    Rows may be in any order. scikit-learn's `TimeSeriesSplit` counts rows instead: its gap holds
+    more hours on a quiet day than on a busy one.
 
     Parameters
     ----------
@@ -284,6 +287,10 @@ class TimeDelaySplit(BaseCrossValidator):
         - None: nothing.
     pos_label : int, float, bool or str, default=1
         Label of the positive rows, for ``purge="known"``.
+    end : date or number, default=None
+        Time at which the last test window ends, of the kind of `time`; later rows are in no part.
+        None: the time of the latest row. (A cascade and `LabeledTestFolds` take that of the latest
+        row with a label.)
 
     Notes
     -----
@@ -291,10 +298,10 @@ class TimeDelaySplit(BaseCrossValidator):
     "12h"), a `numpy.timedelta64` or a `datetime.timedelta`, such as pandas' Timedelta. Where
     `time` holds numbers, durations are numbers in the same unit.
 
-    With ``end = max(time) - (n_splits - 1 - i) * test_size`` and ``start = end - test_size``,
-    split i has
+    Window i, of which the last one ends at the latest row or at `end`, is ``start < time <= start +
+    test_size``. Split i has
 
-    - test rows where ``start < time <= end``;
+    - test rows of this window;
     - training rows where ``start - gap - train_size < time <= start - gap``; without `train_size`
       all rows up to ``start - gap``.
 
@@ -350,6 +357,7 @@ class TimeDelaySplit(BaseCrossValidator):
         train_size=None,
         purge="train",
         pos_label=1,
+        end=None,
     ):
         self.n_splits = n_splits
         self.test_size = test_size
@@ -357,6 +365,7 @@ class TimeDelaySplit(BaseCrossValidator):
         self.train_size = train_size
         self.purge = purge
         self.pos_label = pos_label
+        self.end = end
 
     def split(self, X, y=None, groups=None, time=None):
         """Yield training and test rows of each test window, the earliest window first.
@@ -389,7 +398,7 @@ class TimeDelaySplit(BaseCrossValidator):
         gap = self._duration("gap", dated)
         train_size = np.inf if self.train_size is None else self._duration("train_size", dated)
         purge = self._make_purge(times, y, groups, gap)
-        latest = times.max().item()
+        latest = self._latest(times, dated)
         for i in range(self.get_n_splits()):
             # A window starts at the very number at which the one before it ends.
             start = latest - (self.n_splits - i) * test_size
@@ -481,6 +490,29 @@ class TimeDelaySplit(BaseCrossValidator):
         )
         return purged
 
+    def _latest(self, times, dated):
+        """The end of the last window, as the times are."""
+        if self.end is None:
+            return times.max().item()
+        try:
+            ends, of_date = _check_time(np.asarray([self.end]))
+        except (TypeError, ValueError):
+            of_date = None
+        if of_date is not dated:
+            kind = "date, for time holds dates" if dated else "number, for time holds numbers"
+            raise TypeError(f"end must be None or a {kind}; got {self.end!r}.")
+        return ends[0].item()
+
+    def _ending_at_a_label(self, time, labeled):
+        """The same with the last window ending at the latest labelled row, unless `end` says."""
+        if self.end is not None or time is None or labeled.all():
+            return self
+        cv = copy.copy(self)
+        times, dated = _check_time(time, labeled.size)
+        latest = times[labeled].max()
+        cv.end = latest.astype("datetime64[us]") if dated else latest
+        return cv
+
     def _duration(self, name, dated):
         """A length of time as a number, of microseconds where `time` holds dates."""
         value = getattr(self, name)
@@ -529,7 +561,7 @@ class TimeDelaySplit(BaseCrossValidator):
             is_tested = np.zeros(values.size, dtype=bool)
             is_tested[code[test]] = True
             kept = train & ~is_tested[code]
-            if 0 < kept.sum() < train.sum() / 10:
+            if 0 < kept.sum() < train.sum() / 4:
                 warnings.warn(
                     f"Purging leaves {kept.sum()} of {train.sum()} training rows, since the groups "
                     "of the others are in the test part too. purge='known' or None keep them.",

@@ -55,7 +55,8 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
     fetch : callable
         ``fetch(keys)`` returns the features of exactly the rows given, in their order: array-like
         of shape (n_rows,) or (n_rows, n_fetched), or a dataframe (of the kind of X, when X is
-        one). Rows count by position, an index is ignored: a fetch by a join must keep the order.
+        one). Rows count by position: a fetch by a join must keep the order. (An index is ignored,
+        but one that holds the keys of a single column in another order is refused.)
         What a row gets must not depend on the other rows, and `keys` must not be changed. Clones
         share this object, so it may be the client of a service.
     on : str, int or list of them, default=None
@@ -246,10 +247,27 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
         except Exception as error:
             text = f"fetch, asked for {n_rows} rows, raised {type(error).__name__}: {error}"
             raise self._error(text, RuntimeError) from error
+        self._check_order(keys, fetched)
         table = self._as_table(fetched)
         if len(table) != n_rows:
             raise self._error(f"fetch returned {len(table)} rows, asked for {n_rows}.")
         return table
+
+    def _check_order(self, keys, fetched):
+        """Raise when the index of a pandas dataframe holds the keys, but in another order."""
+        pandas = _library(fetched)
+        if pandas is None or pandas.__name__ != "pandas" or not isinstance(self._on_idx, int):
+            return
+        index, wanted = fetched.index, pandas.Index(keys)
+        if isinstance(index, pandas.RangeIndex) or index.equals(getattr(keys, "index", wanted)):
+            return
+        if index.equals(wanted) or index.nlevels > 1:
+            return
+        if index.sort_values().equals(wanted.sort_values()):
+            raise self._error(
+                "fetch returned the rows in another order than the keys: its index holds these, "
+                "but rows count by position."
+            )
 
     def _as_table(self, fetched):
         """What a fetch gave, as an array of shape (n_rows, n_fetched) or a dataframe with names."""
@@ -290,7 +308,7 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
             # Objects stay objects: pandas would take them for strings in one batch, not in another.
             kept = object if isinstance(table, np.ndarray) and table.dtype == object else None
             table = library.DataFrame(table, dtype=kept).set_axis(X.index, axis=0)
-            joined = library.concat([rest, table], axis=1)
+            joined = library.concat([rest, table], axis=1) if self._rest_idx.size else table
         else:
             table = library.DataFrame(table, schema=_schema(table)[0], orient="row")
             joined = rest.hstack(table) if self._rest_idx.size else table

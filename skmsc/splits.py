@@ -1,6 +1,7 @@
 """Splits of the rows in use, whatever a splitter is given as."""
 
 from collections.abc import Iterable
+from inspect import signature
 from numbers import Integral
 
 import numpy as np
@@ -31,6 +32,10 @@ def make_splits(cv, X, y, *, used=None, params=None, name="cv"):
         The caller's parameter, for errors.
     """
     params = params or {}
+    if "time" in params:
+        takes = signature(cv.split).parameters.values() if hasattr(cv, "split") else ()
+        if not any(p.name == "time" or p.kind == p.VAR_KEYWORD for p in takes):
+            raise TypeError(f"{name}={cv!r} takes no time; a TimeDelaySplit does.")
     if isinstance(cv, type):
         raise TypeError(f"{name} must be an integer, a splitter object or an iterable; got {cv!r}.")
     by_position = isinstance(cv, PredefinedSplit) or not (

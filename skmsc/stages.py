@@ -331,6 +331,10 @@ def fit_stage(stage, X, y, *, weight, sample_weight, seed, params):
         return stage
     rng = np.random.RandomState(seed)
     _set_seeds(stage, rng)
+    # Weights of 1 say nothing, and cost a histogram of features dearly.
+    weight, sample_weight = (
+        None if w is not None and (w == 1).all() else w for w in (weight, sample_weight)
+    )
     if weight is not None and not takes_weight(stage):
         idx = systematic_resample(weight, y, rng)
         params = _check_method_params(X, params, indices=idx)

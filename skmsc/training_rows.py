@@ -141,7 +141,7 @@ def choose_training_rows(
         Weights.
     labeled : mask of shape (n_samples,)
         Rows with a label. The others are split like these, but are never held out, nor trained on
-        when they are of a time or group that is held out.
+        when they are of a group that is held out, or behind held-out rows of a `TimeSeriesSplit`.
     learn_unlabeled : bool
         Whether they stay.
     classes : ndarray of shape (n_classes,)
@@ -180,8 +180,10 @@ def choose_training_rows(
         idx = np.flatnonzero(used & labeled)
         params = {name: take_rows(split_params.get(name), idx) for name in ("groups", "time")}
         train, held = choose_held_out(cv, y[idx], validation_fraction, seed=split_seed, **params)
-        used[idx], train, held = train, idx[train], idx[held]
-        used &= labeled | _may_train(cv, len(y), train, held, **split_params)
+        used[idx], held = train, idx[held]
+        used &= labeled | _may_train(cv, len(y), held, **split_params)
+    if isinstance(cv, TimeDelaySplit):
+        cv = cv._ending_at_a_label(split_params.get("time"), used & labeled)
     splits = make_splits(cv, X, labels_to_split(cv, y, labeled), used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
     splits = [(fit, test) for fit, test in splits if labeled[train[test]].any()]
@@ -214,20 +216,14 @@ def choose_training_rows(
     )
 
 
-def _may_train(cv, n_samples, train, held, groups=None, time=None, **_):
-    """Rows that may train without a label, a mask: of no time and no group that is held out."""
+def _may_train(cv, n_samples, held, groups=None, **_):
+    """Rows that may train without a label, a mask: of no group, and no place, that is held out."""
     if isinstance(cv, TimeSeriesSplit):
         return np.arange(n_samples) < held.min()
-    may = np.ones(n_samples, dtype=bool)
-    if isinstance(cv, TimeDelaySplit):
-        time = np.asarray(time)
-        may = time <= time[train].max()
-        if cv.purge != "train":
-            return may
-    if groups is not None:
-        groups = np.asarray(groups)
-        may &= ~np.isin(groups, groups[held])
-    return may
+    if groups is None or getattr(cv, "purge", "train") != "train":
+        return np.ones(n_samples, dtype=bool)
+    groups = np.asarray(groups)
+    return ~np.isin(groups, groups[held])
 
 
 def check_splits(splits, codes, classes, positive):

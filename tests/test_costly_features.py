@@ -350,3 +350,16 @@ def test_metadata_routing_changes_nothing():
     with config_context(enable_metadata_routing=True):
         routed = stage.fit(ARRAY, [0, 1, 0, 1]).predict_proba(ARRAY)
     np.testing.assert_array_equal(routed, stage.fit(ARRAY, [0, 1, 0, 1]).predict_proba(ARRAY))
+
+
+def test_keys_in_another_order_than_asked_are_refused():
+    """As by ``table[table.index.isin(keys)]``, right only as long as the keys come sorted."""
+    table = pd.DataFrame({"balance": BALANCE}, index=[0, 1, 2, 3])
+    frame = pd.DataFrame({"customer": [1, 2, 3], "amount": 1.0})
+    costly = CostlyFeatures(lambda keys: table[table.index.isin(keys)], on="customer").fit(frame)
+    with pytest.raises(ValueError, match="fetch returned the rows in another order than the keys"):
+        costly.transform(frame.iloc[[2, 0, 1]])
+    right = CostlyFeatures(lambda keys: table.loc[keys], on="customer").fit(frame)
+    np.testing.assert_array_equal(right.transform(frame.iloc[[2, 0, 1]])["balance"], [30, 10, 20])
+    kept = CostlyFeatures(lambda keys: table.loc[keys].set_index(keys.index), on="customer")
+    np.testing.assert_array_equal(kept.fit_transform(frame.iloc[[2, 0]])["balance"], [30, 10])

@@ -21,10 +21,12 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
     cross_val_score,
 )
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 
+from skmsc import FeedbackCascadeClassifier, PassBudget
 from skmsc.datasets import make_card_transactions
 from skmsc.model_selection import LabeledTestFolds, TimeDelaySplit
 
@@ -187,8 +189,8 @@ def test_repr():
     assert repr(LabeledTestFolds(3)) == "LabeledTestFolds(cv=3, unlabeled_label=-1)"
     shown = " ".join(repr(TimeDelaySplit(2)).split())
     assert shown == (
-        "TimeDelaySplit(gap='7D', n_splits=2, pos_label=1, purge='train', test_size='1D', "
-        "train_size=None)"
+        "TimeDelaySplit(end=None, gap='7D', n_splits=2, pos_label=1, purge='train', "
+        "test_size='1D', train_size=None)"
     )
 
 
@@ -540,3 +542,54 @@ def test_holding_out_the_last_week_is_the_split_that_tests_on_it():
 def test_what_hold_out_refuses(fraction, time, message):
     with pytest.raises(ValueError, match=message):
         TimeDelaySplit().hold_out(fraction, time)
+
+
+@pytest.mark.parametrize(
+    "time, end, sizes",
+    [
+        (np.arange(60), 40, (5, 3)),
+        (np.arange(60) / 2, 20.25, (2.5, 1.5)),
+        (
+            np.datetime64("2024-01-01") + np.arange(60).astype("timedelta64[D]"),
+            datetime.datetime(2024, 2, 10),
+            ("5D", "3D"),
+        ),
+        (
+            pd.Series(pd.date_range("2024-01-01", periods=60, tz="Europe/Berlin")),
+            pd.Timestamp("2024-02-10", tz="Europe/Berlin"),
+            ("5D", "3D"),
+        ),
+    ],
+)
+def test_windows_that_end_before_the_latest_row_are_those_without_later_rows(time, end, sizes):
+    splitter = TimeDelaySplit(3, *sizes, end=end)
+    is_date = isinstance(end, datetime.datetime) and not isinstance(end, pd.Timestamp)
+    early = np.asarray(time <= (np.datetime64(end) if is_date else end))
+    rows = np.zeros((60, 1))
+    alone = TimeDelaySplit(3, *sizes, end=end)
+    assert_same_splits(splitter.split(rows, time=time), alone.split(rows[early], time=time[early]))
+    assert max(test.max() for _, test in splitter.split(rows, time=time)) == early.sum() - 1
+
+
+@pytest.mark.parametrize("time, end", [(np.arange(9), "2024-01-01"), (np.arange(9), [3])])
+def test_an_end_of_another_kind_is_refused(time, end):
+    with pytest.raises(TypeError, match="end must be None or a number, for time holds numbers"):
+        list(TimeDelaySplit(1, 1, 1, end=end).split(np.zeros((9, 1)), time=time))
+    dates = np.datetime64("2024-01-01") + np.arange(9).astype("timedelta64[D]")
+    with pytest.raises(TypeError, match="end must be None or a date, for time holds dates"):
+        list(TimeDelaySplit(1, "1D", "1D", end=3).split(np.zeros((9, 1)), time=dates))
+
+
+def test_windows_end_at_the_latest_label():
+    """Rows whose labels have not come yet are behind all windows, inside and outside a cascade."""
+    rows, time = np.random.default_rng(0).normal(size=(300, 2)), np.arange(300)
+    truth = (rows[:, 0] + rows[:, 1] > 0.5).astype(int)
+    y = np.where(time < 240, truth, -1)
+    splitter, ended = TimeDelaySplit(3, 30, 20), TimeDelaySplit(3, 30, 20, end=239)
+    splits = list(ended.split(rows, y, time=time))
+    assert_same_splits(LabeledTestFolds(splitter).split(rows, y, time=time), splits)
+    params = {"unlabeled_label": -1, "random_state": 0, "thresholds": PassBudget(0.5)}
+    stages = [("screen", LogisticRegression()), ("final", GaussianNB())]
+    model = FeedbackCascadeClassifier(stages, cv=splitter, **params).fit(rows, y, time=time)
+    by_hand = FeedbackCascadeClassifier(stages, cv=splits, **params).fit(rows, y)
+    np.testing.assert_array_equal(model.predict_proba(rows), by_hand.predict_proba(rows))

@@ -127,3 +127,9 @@ def test_bad_splits_are_refused():
         check_splits([], codes, labels, 1)
     with pytest.raises(ValueError, match=r"indices from 0 to 119, .* got 0 to 120"):
         make_splits([(np.arange(121), np.arange(3))], X, Y)
+
+
+@pytest.mark.parametrize("cv", [5, KFold(3), [(np.arange(60), np.arange(60, 120))]])
+def test_a_splitter_without_time_says_so(cv):
+    with pytest.raises(TypeError, match="takes no time; a TimeDelaySplit does"):
+        chosen(cv, time=np.arange(120))

@@ -1,5 +1,6 @@
 """Reach a multi-stage classifier through pipelines, searches and threshold wrappers."""
 
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 
@@ -21,12 +22,16 @@ def unwrap(estimator, X):
             if len(estimator.steps) > 1:
                 X = estimator[:-1].transform(X)
             estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif hasattr(estimator, "estimator_"):
             estimator = estimator.estimator_
         else:
-            raise TypeError(f"There is no fitted multi-stage classifier in {given!r}.")
+            raise TypeError(
+                f"There is no fitted multi-stage classifier in the {type(given).__name__} given."
+            )
     return estimator, X
 
 

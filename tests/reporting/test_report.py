@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.naive_bayes import GaussianNB
@@ -102,6 +103,12 @@ def test_route_and_report_reach_through_wrappers(wrap):
     assert retained_recall_scorer(model, X, Y) == report.columns["retained_recall"][-1]
 
 
+def test_route_reaches_into_what_is_frozen():
+    model = make_pipeline(FunctionTransformer(), cascade()).fit(X, Y)
+    frozen = skmsc.route(FrozenEstimator(model), X)
+    np.testing.assert_array_equal(frozen.proba, skmsc.route(model, X).proba)
+
+
 def test_earlier_steps_run_once():
     calls = []
 
@@ -116,7 +123,7 @@ def test_earlier_steps_run_once():
 
 
 def test_other_estimators_are_refused():
-    with pytest.raises(TypeError, match="no fitted multi-stage classifier in LogisticRegression"):
+    with pytest.raises(TypeError, match="no fitted multi-stage classifier in the Logistic"):
         skmsc.route(LogisticRegression().fit(X, Y), X)
 
 
