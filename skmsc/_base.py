@@ -299,15 +299,22 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             codes = np.zeros(weight.size, dtype=np.intp)
         elif not early_only and self._negative is not None:
             caught = self._caught(X, used & self._is_positive(codes), stage_proba[:, -1])
+        caught = None if caught is None else caught[used]
+        return self._make_scores(
+            stage_proba[used], codes[used], weight[used], caught, untouched=True
+        )
+
+    def _make_scores(self, stage_proba, codes, weight, caught, *, untouched):
+        """`StageScores` of rows: their scores, class codes, weights > 0 and what is caught."""
         return StageScores(
-            stage_proba=stage_proba[used],
-            y=codes[used],
-            sample_weight=weight[used],
+            stage_proba=stage_proba,
+            y=codes,
+            sample_weight=weight,
             negative=self._negative,
-            caught=None if caught is None else caught[used],
-            stage_costs=self.stage_costs_,
+            caught=caught,
+            stage_costs=getattr(self, "stage_costs_", None),  # in fit perhaps not known yet
             stage_names=tuple(self._stage_names),
-            untouched=True,
+            untouched=untouched,
         )
 
     def _set_thresholds(self, thresholds):

@@ -43,7 +43,6 @@ from skmsc.stages import (
 from skmsc.thresholds import (
     CostBudget,
     PassBudget,
-    StageScores,
     caught_positives_needed,
     check_independent,
     check_policy,
@@ -314,7 +313,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             pairs, costs = self._check_parameters()
             rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
             last, spares = len(pairs) - 1, self._spares_rejected(pairs)
-            fits = [CrossFit.unknown(rows.fitter) for _ in pairs]
+            fits = [CrossFit.unknown(rows.fitter)] * len(pairs)
             feedback_weights, comparisons = np.ones((rows.idx.size, len(pairs))), []
             self._stage_names = [name for name, _ in pairs]
             self.catch_threshold_ = None  # until the last stage has scores
@@ -597,39 +596,21 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
         `judge` is the fit of the last stage that decides what is caught; None: nothing asks.
         """
-        fitter, scored = rows.fitter, rows.fitter.scored
-        return self._make_scores(
-            [fit.proba[scored] for fit in fits],
-            fitter.codes[scored],
-            rows.weight[scored],
-            None if judge is None else judge.proba[scored],
-            untouched=False,
-        )
+        scored = rows.fitter.scored
+        codes, caught = rows.fitter.codes[scored], None
+        if judge is not None:
+            caught = self._caught_by(judge.proba[scored], self._is_positive(codes))
+        stage_proba = np.stack([fit.proba[scored] for fit in fits], axis=1)
+        return self._make_scores(stage_proba, codes, rows.weight[scored], caught, untouched=False)
 
     def _held_out_scores(self, fits, judge, rows):
         """What policies see of the held-out rows."""
         y, weight = rows.held_out
-        return self._make_scores(
-            [fit.held_out_proba for fit in fits],
-            np.searchsorted(self.classes_, y),
-            np.ones(len(y)) if weight is None else weight,
-            judge.held_out_proba,
-            untouched=True,
-        )
-
-    def _make_scores(self, stage_proba, codes, weight, judged_proba, *, untouched):
-        """`StageScores` of rows from each stage's scores; the judge's, where given, say caught."""
-        judged = judged_proba is not None
-        return StageScores(
-            stage_proba=np.stack(stage_proba, axis=1),
-            y=codes,
-            sample_weight=weight,
-            negative=self._negative,
-            caught=self._caught_by(judged_proba, self._is_positive(codes)) if judged else None,
-            stage_costs=getattr(self, "stage_costs_", None),
-            stage_names=tuple(self._stage_names),
-            untouched=untouched,
-        )
+        codes = np.searchsorted(self.classes_, y)
+        weight = np.ones(codes.size) if weight is None else weight
+        caught = self._caught_by(judge.held_out_proba, self._is_positive(codes))
+        stage_proba = np.stack([fit.held_out_proba for fit in fits], axis=1)
+        return self._make_scores(stage_proba, codes, weight, caught, untouched=True)
 
     def _caught_by(self, last_proba, positive):
         """Positives whose score by the last stage reaches the catch threshold."""
