@@ -25,7 +25,7 @@ from benchmarks.timing import interleaved, timing_table, torch_threads
 from skmsc.neural import TabularNet, TensorBatches
 from skmsc.neural._modules import TabularModule
 from skmsc.neural._scaling import Scaling
-from skmsc.neural._tabular_net import _PREDICT_ROWS
+from skmsc.neural._tabular_net import PREDICT_ROWS
 
 N_ROWS, N_FEATURES = 200_000, 30
 N_QUICK_ROWS = 20_480
@@ -82,7 +82,7 @@ def plain_proba(module, X):
     """Class probabilities, batch by batch."""
     X = torch.from_numpy(X)
     with torch.inference_mode():
-        logits = [module(batch) for batch in X.split(_PREDICT_ROWS)]
+        logits = [module(batch) for batch in X.split(PREDICT_ROWS)]
         return torch.cat([torch.softmax(part.double(), dim=1) for part in logits]).numpy()
 
 
@@ -112,7 +112,7 @@ def make_skorch(module, n_epochs, iterator=None, **parameters):
         max_epochs=n_epochs,
         batch_size=BATCH_SIZE,
         iterator_train__shuffle=True,
-        iterator_valid__batch_size=_PREDICT_ROWS,
+        iterator_valid__batch_size=PREDICT_ROWS,
         train_split=None,
         verbose=0,
         **parameters,
@@ -214,7 +214,7 @@ def main(arguments):
         [
             "# Neural speed: TabularNet beside a plain torch loop",
             f"X is float64, {n_rows:,} x {N_FEATURES}; batches of {BATCH_SIZE} rows train, batches "
-            f"of {_PREDICT_ROWS:,} are predicted, except by MLPClassifier, which takes X in one "
+            f"of {PREDICT_ROWS:,} are predicted, except by MLPClassifier, which takes X in one "
             "piece and computes in float64. The plain loop, TabularNet and both skorch nets have "
             "the same module and optimiser; the plain loop and TabularNet also average the weights "
             "of the steps, and get the same ones. Medians of interleaved repeats, ratios within a "

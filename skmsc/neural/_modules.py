@@ -4,6 +4,9 @@ Shapes: b rows in a batch, n features, d outputs of the trunk, k members of an e
 classes.
 """
 
+from itertools import pairwise
+from numbers import Integral
+
 import torch
 from torch import nn
 
@@ -88,14 +91,17 @@ class Dropout(nn.Module):
 
 
 class MLPTrunk(nn.Module):
-    """Layers of linear map, ReLU and dropout. Shape: (b, n) -> (b, width)."""
+    """Layers of linear map, ReLU and dropout. Shape: (b, n) -> (b, width).
+
+    `width` is one number, or one for each layer.
+    """
 
     def __init__(self, n_inputs, width, depth, dropout):
         super().__init__()
-        sizes = [n_inputs] + [width] * depth
+        sizes = [n_inputs, *widths_of(width, depth)]
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(size, width), nn.ReLU(), Dropout(dropout))
-            for size in sizes[:-1]
+            nn.Sequential(nn.Linear(before, after), nn.ReLU(), Dropout(dropout))
+            for before, after in pairwise(sizes)
         )
 
     def forward(self, x):
@@ -103,6 +109,22 @@ class MLPTrunk(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x
+
+
+def widths_of(width, depth):
+    """A list with one width for each of `depth` layers, which may be given as one number."""
+    return [width] * depth if isinstance(width, Integral) else list(width)
+
+
+def residual(width, dropout):
+    """What a residual block adds to its input. Shape: (b, width) -> (b, width)."""
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Linear(width, 2 * width),
+        nn.ReLU(),
+        Dropout(dropout),
+        nn.Linear(2 * width, width),
+    )
 
 
 class ResNetTrunk(nn.Module):
@@ -114,16 +136,7 @@ class ResNetTrunk(nn.Module):
     def __init__(self, n_inputs, width, depth, dropout):
         super().__init__()
         self.first = nn.Linear(n_inputs, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(width),
-                nn.Linear(width, 2 * width),
-                nn.ReLU(),
-                Dropout(dropout),
-                nn.Linear(2 * width, width),
-            )
-            for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(residual(width, dropout) for _ in range(depth))
         self.last = nn.Sequential(nn.LayerNorm(width), nn.ReLU())
 
     def forward(self, x):
@@ -202,6 +215,8 @@ class TabularModule(nn.Module):
     def forward(self, x):
         """Logits of a batch."""
         return self.head(self.trunk(self.standardise(x)))
+
+    answer = forward
 
 
 def to_proba(logits):

@@ -54,7 +54,7 @@ from skmsc.neural._tabular_training import (
 )
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_PREDICT_ROWS = 4096  # of a batch in predict: its activations stay in the cache
+PREDICT_ROWS = 4096  # of a batch in predict: its activations stay in the cache
 
 
 def _class_weights_are_known(net):
@@ -227,6 +227,10 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
+    # What `net_` is made of; its module has a method `answer`, the logits that predictions are of.
+    _net_class = WeightedNet
+    _module_class = TabularModule
+
     def __init__(
         self,
         trunk="mlp",
@@ -373,9 +377,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         proba = np.empty((X.shape[0], self.classes_.size))
         start = 0
         with torch.inference_mode():
-            for batch, _ in TensorBatches(Dataset(X), _PREDICT_ROWS):
+            for batch, _ in TensorBatches(Dataset(X), PREDICT_ROWS):
                 stop = start + len(batch)
-                proba[start:stop] = to_proba(module(batch.to(device))).cpu().numpy()
+                proba[start:stop] = to_proba(module.answer(batch.to(device))).cpu().numpy()
                 start = stop
         return proba
 
@@ -405,7 +409,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.net_.module_.eval()
         row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            self.net_.module_(row)
+            self.net_.module_.answer(row)
         return counter.get_total_flops() // 2
 
     def get_metadata_routing(self):
@@ -435,8 +439,11 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         tags.input_tags.allow_nan = self.missing == "mean"
         return tags
 
-    def _fit(self, X, y, sample_weight, split_params, going_on):
-        """Choose the rows that train and validate, make the net or go on with it, train it."""
+    def _fit(self, X, y, sample_weight, split_params, going_on, **of_rows):
+        """Choose the rows that train and validate, make the net or go on with it, train it.
+
+        `of_rows` are further arrays of shape (n_samples, ...) that the net's loss asks for.
+        """
         self._check_parameters()
         split_params = self._check_split_params(split_params)
         device = find_device(self.net_.device if going_on else self.device)
@@ -481,7 +488,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             net = self.net_ if going_on else self._make_net(X, weight, parts, shares, device)
             train(
                 net,
-                make_dataset(X, codes, weight),
+                make_dataset(X, codes, weight, **of_rows),
                 lr=self.lr,
                 epochs=self.max_epochs,
                 batch_size=batch_size,
@@ -540,8 +547,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             if isinstance(self.trunk, str) or name in _parameter_names(self.trunk):
                 trunk_params.setdefault(name, getattr(self, name))
         shares, adjustment = torch.from_numpy(shares), self.logit_adjustment
-        net = WeightedNet(
-            TabularModule,
+        net = self._net_class(
+            self._module_class,
             module__scaling=Scaling.of(X, weight, parts and parts.train),
             module__trunk=self.trunk,
             module__trunk_params=trunk_params,
@@ -557,14 +564,19 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             iterator_train__even=True,
             iterator_train__device=None,
             iterator_valid=TensorBatches,
-            iterator_valid__batch_size=_PREDICT_ROWS,
+            iterator_valid__batch_size=PREDICT_ROWS,
             predict_nonlinearity=to_proba,
             logit_offset=adjustment * shares if adjustment else None,
             device=device,
             verbose=self.verbose,
+            **self._net_settings(),
             **params,
         )
         return net.initialize()
+
+    def _net_settings(self):
+        """What the net is made with beside what is set in `_make_net`."""
+        return {}
 
     def _callbacks(self):
         """Copies of the caller's callbacks, which training changes."""

@@ -14,9 +14,11 @@ from torch.utils.data import Subset
 from skmsc.neural._batches import TensorBatches
 
 
-def make_dataset(X, codes, weight=None):
+def make_dataset(X, codes, weight=None, **of_rows):
     """Dataset of a `WeightedNet`; without weights every row counts 1."""
-    return Dataset(X if weight is None else {"X": X, "sample_weight": weight}, codes)
+    if weight is not None:
+        of_rows["sample_weight"] = weight
+    return Dataset({"X": X, **of_rows} if of_rows else X, codes)
 
 
 class _Interrupted(Exception):
@@ -63,7 +65,7 @@ class WeightedNet(NeuralNetClassifier):
             loss = self.criterion_(y_pred.flatten(0, 1), repeated).view(n_rows, n_members).mean(1)
         else:
             loss = self.criterion_(y_pred, y_true)
-        if isinstance(X, Mapping):
+        if isinstance(X, Mapping) and "sample_weight" in X:
             loss = loss * X["sample_weight"].to(loss)
         return loss.mean()
 

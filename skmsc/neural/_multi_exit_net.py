@@ -1,0 +1,276 @@
+"""A network for tables with several exits, as a scikit-learn classifier."""
+
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from skorch.dataset import Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from skmsc._checks import no_half_fit
+from skmsc._sklearn import Interval, StrOptions
+from skmsc.neural._batches import TensorBatches
+from skmsc.neural._exit_training import FIRST, ExitNet
+from skmsc.neural._exits import EXITS, MultiExitModule
+from skmsc.neural._modules import to_proba
+from skmsc.neural._tabular_net import PREDICT_ROWS, TabularNet
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Hidden features of the rows that wait between two blocks, a tensor of shape (n, ...)."""
+
+    features: torch.Tensor
+
+    def take_rows(self, idx):
+        """The same of some of the rows, integers."""
+        idx = torch.from_numpy(idx).to(self.features.device)
+        return Hidden(self.features.index_select(0, idx))
+
+
+class MultiExitNet(TabularNet):
+    """A neural network for tables with an exit behind every block.
+
+    `EarlyExitClassifier` runs it block by block, each on the rows that no exit has answered. By
+    itself it is a `TabularNet` that predicts with its last exit, trained with the mean of all
+    exits' losses.
+
+    Parameters
+    ----------
+    trunk : {"mlp", "resnet", "tabm"} or callable, default="mlp"
+        The blocks. "mlp": a linear map with ReLU and dropout each, and a linear head. "resnet":
+        a residual block each. "tabm": a layer of the parameter-sharing ensemble of the tabm
+        package, with a head for each member. A callable, such as a module class, is called with
+        the number of inputs and the number of classes, with those of `width`, `depth` and
+        `dropout` that it names, and with `trunk_params`; the module that it makes has `blocks`
+        and `heads`, two ``torch.nn.ModuleList`` of one length. Block 0 gets (n_rows, n_inputs),
+        every other what the block before it made, and head k maps what block k made to logits
+        of shape (n_rows, n_classes), or (n_rows, n_members, n_classes) for an ensemble.
+    width : int or sequence of int, default=256
+        Units in a block; a sequence has one number for each block ("mlp" and "resnet" only).
+    depth : int, default=3
+        Number of blocks, and so of exits.
+    dropout : float, default=0.2
+        As in `TabularNet`.
+    trunk_params : dict, default=None
+        Further parameters of the trunk.
+    lr : float, default=0.002
+        As in `TabularNet`.
+    lr_schedule : {"constant", "cosine"}, default="constant"
+        As in `TabularNet`.
+    average_epochs : float, default=1.0
+        As in `TabularNet`.
+    weight_decay : float, default=0.01
+        As in `TabularNet`.
+    max_epochs : int, default=100
+        As in `TabularNet`.
+    batch_size : int or "auto", default="auto"
+        As in `TabularNet`.
+    validation : float, splitter, iterable, tuple of arrays, "auto" or None, default="auto"
+        As in `TabularNet`; what decides is the mean of the exits' losses.
+    patience : int, default=5
+        As in `TabularNet`.
+    class_weight : dict, "balanced" or None, default=None
+        As in `TabularNet`.
+    logit_adjustment : float, default=0.0
+        As in `TabularNet`, at every exit.
+    missing : {"error", "mean"}, default="error"
+        As in `TabularNet`.
+    dtype : {"float32", "float64"}, default="float32"
+        As in `TabularNet`.
+    net_params : dict, default=None
+        As in `TabularNet`.
+    warm_start : bool, default=False
+        As in `TabularNet`.
+    device : str or torch.device, default="auto"
+        As in `TabularNet`.
+    random_state : int, RandomState instance or None, default=None
+        As in `TabularNet`.
+    verbose : int, default=0
+        As in `TabularNet`.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNetClassifier
+        The fitted net; its module has `blocks` and `heads`.
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    n_exits_ : int
+        Number of exits.
+    n_features_in_, feature_names_in_, n_iter_, best_epoch_, termination_condition_
+        As in `TabularNet`.
+
+    See Also
+    --------
+    skmsc.EarlyExitClassifier : Answers rows at the earliest exit that is sure enough.
+    TabularNet : The same with one exit.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skmsc.neural import MultiExitNet
+    >>> X, y = make_classification(500, n_informative=8, random_state=0)
+    >>> net = MultiExitNet(width=32, random_state=0).fit(X[:400], y[:400])
+    >>> net.exit_proba(X[400:]).shape
+    (100, 3, 2)
+    >>> net.score(X[400:], y[400:]) > 0.8
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **TabularNet._parameter_constraints,
+        "trunk": [StrOptions(set(EXITS)), callable],
+        "width": [Interval(Integral, 1, None, closed="left"), "array-like"],
+    }
+    _net_class = ExitNet
+    _module_class = MultiExitModule
+    _weigher = None
+
+    def __init__(
+        self,
+        trunk="mlp",
+        *,
+        width=256,
+        depth=3,
+        dropout=0.2,
+        trunk_params=None,
+        lr=0.002,
+        lr_schedule="constant",
+        average_epochs=1.0,
+        weight_decay=0.01,
+        max_epochs=100,
+        batch_size="auto",
+        validation="auto",
+        patience=5,
+        class_weight=None,
+        logit_adjustment=0.0,
+        missing="error",
+        dtype="float32",
+        net_params=None,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            trunk,
+            width=width,
+            depth=depth,
+            dropout=dropout,
+            trunk_params=trunk_params,
+            lr=lr,
+            lr_schedule=lr_schedule,
+            average_epochs=average_epochs,
+            weight_decay=weight_decay,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            validation=validation,
+            patience=patience,
+            class_weight=class_weight,
+            logit_adjustment=logit_adjustment,
+            missing=missing,
+            dtype=dtype,
+            net_params=net_params,
+            warm_start=warm_start,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    @property
+    def n_exits_(self):
+        """Number of exits."""
+        return self.net_.module_.n_exits
+
+    def exit_proba(self, X):
+        """Class probabilities of every exit.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_exits, n_classes), float64
+        """
+        check_is_fitted(self)
+        carry, proba = self._check_X(X), []
+        for k in range(self.n_exits_):
+            of_exit, carry = self._run_exit(k, carry)
+            proba.append(of_exit)
+        return np.stack(proba, axis=1)
+
+    def count_exit_multiply_adds(self):
+        """Multiply-adds that each exit adds for one row: those of its block and its head.
+
+        Returns
+        -------
+        n_multiply_adds : ndarray of shape (n_exits,), int
+        """
+        check_is_fitted(self)
+        module, counts = self.net_.module_.eval(), []
+        x = torch.zeros(1, self.n_features_in_, device=self.net_.device)
+        for k in range(self.n_exits_):
+            with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+                _, x = module.run(k, x)
+            counts.append(counter.get_total_flops() // 2)
+        return np.array(counts)
+
+    def _run_exit(self, k, carry):
+        """Probabilities (n, C) of exit k, and what the next needs, from checked rows or `Hidden`.
+
+        In pieces whose activations stay in the cache.
+        """
+        module, device = self.net_.module_, torch.device(self.net_.device)
+        if module.training:  # somebody trained `net_` by itself
+            module.eval()
+        if isinstance(carry, Hidden):
+            pieces = carry.features.split(PREDICT_ROWS)
+        else:
+            pieces = (batch for batch, _ in TensorBatches(Dataset(carry), PREDICT_ROWS))
+        is_last, proba, hidden = k == self.n_exits_ - 1, [], []
+        with torch.inference_mode():
+            for piece in pieces:
+                logits, features = module.run(k, piece.to(device))
+                proba.append(to_proba(logits).cpu())
+                if not is_last:
+                    hidden.append(features)
+        proba = _joined(proba).numpy()
+        return proba, None if is_last else Hidden(_joined(hidden))
+
+    def _fit_exits(self, X, y, sample_weight, split_params, weigher, first_confidence=None):
+        """Train with a weigher of rows at exits; see `ExitNet`."""
+        of_rows = {} if first_confidence is None else {FIRST: first_confidence}
+        self._weigher = weigher
+        try:
+            with no_half_fit(self):
+                return self._fit(X, y, sample_weight, split_params, going_on=False, **of_rows)
+        finally:
+            del self._weigher
+            if hasattr(self, "net_"):
+                self.net_.weigher = None
+
+    def _net_settings(self):
+        """What the net is made with beside what is TabularNet's."""
+        return {"weigher": self._weigher}
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        if isinstance(self.width, Integral):
+            return
+        width = list(self.width)
+        of_trunk = self.trunk in ("mlp", "resnet") if isinstance(self.trunk, str) else True
+        whole = all(isinstance(size, Integral) and size >= 1 for size in width)
+        if not (of_trunk and whole and len(width) == self.depth):
+            raise ValueError(
+                f"width must be an integer >= 1, or for 'mlp' and 'resnet' one such integer for "
+                f"each of the depth={self.depth} blocks; got {self.width!r}."
+            )
+
+
+def _joined(parts):
+    """Tensors one below the other; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
