@@ -4,8 +4,8 @@ The file list is the flow::
 
     stages -> training -> thresholds -> routing -> reporting
 
-``_feedback_cascade.py``
-    FeedbackCascadeClassifier.
+``_feedback_cascade.py``, ``_early_exit.py``
+    FeedbackCascadeClassifier, EarlyExitClassifier.
 ``_base.py``
     What the estimators share: validation of rows, predict, predict_proba, route.
 ``stages.py``, ``costly_features.py``, ``neural/``, ``calibration.py``
@@ -30,11 +30,13 @@ Importing this package imports neither torch nor skorch; a neural stage does, an
 default stages.
 """
 
+from skmsc._early_exit import EarlyExitClassifier
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
 from skmsc.costly_features import CostlyFeatures
 from skmsc.reporting import report, route
 from skmsc.stages import default_stages
 from skmsc.thresholds import Agreement, CostBudget, PassBudget, RecallFloor
+from skmsc.training.exits import FocalWeights, LearnedWeights, SurvivorWeights, UniformWeights
 from skmsc.training.feedback import AutoFeedback, CaughtFeedback, GainFeedback
 
 __version__ = "0.1.0.dev0"
@@ -45,10 +47,15 @@ __all__ = [
     "CaughtFeedback",
     "CostBudget",
     "CostlyFeatures",
+    "EarlyExitClassifier",
     "FeedbackCascadeClassifier",
+    "FocalWeights",
     "GainFeedback",
+    "LearnedWeights",
     "PassBudget",
     "RecallFloor",
+    "SurvivorWeights",
+    "UniformWeights",
     "default_stages",
     "report",
     "route",

@@ -6,6 +6,8 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.model_selection import check_cv
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_array,
@@ -20,37 +22,46 @@ from skmsc._sklearn import (
     _check_feature_names,
     _check_n_features,
     _num_samples,
+    _raise_for_params,
+    _routing_enabled,
     is_dataframe,
 )
+from skmsc.calibration import fit_calibration
 from skmsc.reporting._report import stage_report
 from skmsc.routing import route
 from skmsc.thresholds import (
     StageScores,
+    acting_scores,
     answered_class,
     check_policy,
     eager_stage,
     fit_thresholds,
     needs_labels,
     needs_last_stage,
+    rows_needed,
 )
 
 _FLOATS = (np.float64, np.float32)
 
 # What a fit leaves beside the attributes that end in an underscore.
 FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_gives_own_arrays")
-FITTED += ("_negative", "_other_top", "_positive", "_scorers", "_stage_names")
+FITTED += ("_measure", "_negative", "_other_top", "_positive", "_scorer", "_scorers")
+FITTED += ("_stage_names",)
 
 
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
-    ``_stage_names``, ``_calibrations`` (one per stage), ``_negative`` (code of the class that early
-    stages may answer, or None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
+    ``_stage_names``, ``_calibrations`` (one per stage), ``_positive`` (code of the class that
+    reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
+    None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
     stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
     whether nobody else holds the scores that it gives); the subclass has a method ``_steps()`` that
     gives the steps for `skmsc.routing.route`, one for each stage.
     """
+
+    _measure = "max_proba"  # what thresholds act on; see `acting_scores`
 
     def _caught(self, X, positive, last_proba):
         """Mask of the positives that the last stage catches; None without a positive class.
@@ -136,7 +147,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             have the probabilities of the stage that ran last. The last one is `predict_proba`.
         """
         stage_proba = self.stage_proba(X)
-        stage = eager_stage(stage_proba, self.thresholds_)
+        stage = eager_stage(self._acting(stage_proba), self.thresholds_)
         answers = np.empty_like(stage_proba[:, 0])
         for k in range(stage_proba.shape[1]):
             scores, mine, waiting = stage_proba[:, k], stage == k, stage > k
@@ -229,7 +240,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         if positive is not None and positive.any():
             last_proba = np.full_like(routing.proba, np.nan)
             if kept:
-                last_proba[routing.stage == last] = kept[0]
+                last_proba[routing.stage == last] = np.concatenate(kept)
             caught = self._caught(X, positive, last_proba)
         return stage_report(
             self._stage_names,
@@ -278,8 +289,18 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     def _route(self, X, answer=None):
         """Routing of checked rows."""
-        answer = answer or self._answer
-        return route(self._steps(), X, self.thresholds_, self.stage_costs_, answer=answer)
+        return route(
+            self._steps(),
+            X,
+            self.thresholds_,
+            self.stage_costs_,
+            answer=answer or self._answer,
+            acting=None if self._measure == "max_proba" else self._acting,
+        )
+
+    def _acting(self, scores):
+        """What thresholds act on, from raw scores of shape (..., n_classes)."""
+        return acting_scores(scores, self._measure)
 
     def _stage_proba(self, X, early_only=False):
         """Scores of all stages on checked rows; those of the last one nan if it is not run."""
@@ -315,11 +336,12 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             stage_costs=getattr(self, "stage_costs_", None),  # in fit perhaps not known yet
             stage_names=tuple(self._stage_names),
             untouched=untouched,
+            measure=self._measure,
         )
 
     def _set_thresholds(self, thresholds):
         """Set the threshold matrix and what follows from it."""
-        two = thresholds.shape[1] == 2
+        two = thresholds.shape[1] == 2 and self._measure == "max_proba"
         self._other_top = _other_top(thresholds, self._calibrations) if two else None
         self.thresholds_ = thresholds
 
@@ -342,7 +364,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     def _keep_answer(self, k, raw, proba):
         """Probabilities in which the class that stage k answered is the likeliest."""
-        answer = answered_class(raw, self.thresholds_[k])
+        answer = answered_class(self._acting(raw), self.thresholds_[k])
         rows = np.arange(len(proba))
         if self._other_top is not None:
             # One map for the stage and class, so that the order of its rows stays.
@@ -360,7 +382,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     def _is_positive(self, codes):
         """Mask of the positive rows; None without a positive class."""
-        return None if self._negative is None else codes != self._negative
+        return None if self._positive is None else codes == self._positive
 
     def _check_rows(self, X):
         """Rows to predict: arrays are checked, of dataframes only names and counts.
@@ -411,6 +433,50 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y[self._find_labeled(y)])
         return X, y
 
+    def _check_held_out(self, y, n_stages):
+        """Raise before any fit when the held-out rows are too few for the policy's promise."""
+        n_rows, n_positive = rows_needed(self.thresholds, n_stages)
+        held = f"among the rows of validation_fraction={self.validation_fraction}"
+        if len(y) < n_rows:
+            raise ValueError(
+                f"{self.thresholds!r} cannot be promised: it needs {n_rows} rows {held}; got "
+                f"{len(y)}."
+            )
+        found = 0 if self._positive is None else (y == self.classes_[self._positive]).sum()
+        if found < n_positive:
+            raise ValueError(
+                f"{self.thresholds!r} cannot be promised: it needs {n_positive} positives, "
+                f"all of them caught, {held}; got {found}."
+            )
+
+    def _metadata_router(self, pairs):
+        """Router of fit: `sample_weight` here, the rest to `cv` and to the parts, (name, part)."""
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        router.add(
+            cv=self.cv if hasattr(self.cv, "split") else check_cv(),
+            method_mapping=MethodMapping().add(caller="fit", callee="split"),
+        )
+        for name, part in pairs:
+            router.add(
+                **{name: part}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
+            )
+        return router
+
+    def _route_metadata(self, fit_params, pairs):
+        """Parameters of the splitter, and of each part's fit by name; `pairs` as for the router."""
+        if _routing_enabled():
+            routed = process_routing(self, "fit", **fit_params)
+            for name, _ in pairs:
+                if "sample_weight" in routed[name].fit:
+                    raise ValueError(
+                        f"Stage {name!r} must get its weights from this classifier: let it request "
+                        "sample_weight by no other name."
+                    )
+            return routed["cv"].split, {name: dict(routed[name].fit) for name, _ in pairs}
+        given = {name: fit_params.pop(name, None) for name in ("groups", "time")}
+        _raise_for_params(fit_params, self, "fit")
+        return {name: value for name, value in given.items() if value is not None}, {}
+
     def _find_labeled(self, y):
         """Mask of the rows with a label."""
         return np.ones(len(y), dtype=bool)
@@ -438,6 +504,27 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         codes = np.zeros(labeled.size, dtype=np.intp)
         codes[labeled] = np.searchsorted(self.classes_, y[labeled])
         return codes, weight * labeled
+
+
+def fit_calibrations(method, seen, thresholds):
+    """One map for each stage, fitted on the scores of the rows that reach it.
+
+    `seen` are `StageScores` of rows that the stages were not fitted on. Among those that reach a
+    stage its score means more than among all rows: a forest's 0 is less certain for a row that the
+    screen found suspicious.
+    """
+    stage, calibrations = eager_stage(seen.acting, thresholds), []
+    for k in range(seen.n_stages):
+        known = ~np.isnan(seen.stage_proba[:, k, 0])
+        rows = known & (stage >= k)
+        if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
+            rows = known
+        calibrations.append(
+            fit_calibration(
+                method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
+            )
+        )
+    return calibrations
 
 
 def _other_top(thresholds, calibrations):

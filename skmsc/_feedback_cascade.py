@@ -4,13 +4,11 @@ import warnings
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, MultiStageClassifier
+from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._checks import (
     check_unlabeled_label,
     check_weight,
@@ -20,12 +18,10 @@ from skmsc._checks import (
 )
 from skmsc._sklearn import (
     _BaseComposition,
-    _raise_for_params,
-    _routing_enabled,
     _VisualBlock,
     take_rows,
 )
-from skmsc.calibration import METHODS, fit_calibration
+from skmsc.calibration import check_calibration
 from skmsc.out_of_fold import CrossFit
 from skmsc.stages import (
     add_fetch_costs,
@@ -43,7 +39,6 @@ from skmsc.stages import (
 from skmsc.thresholds import (
     CostBudget,
     PassBudget,
-    caught_positives_needed,
     check_independent,
     check_policy,
     eager_stage,
@@ -101,7 +96,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         Cost >= 0 of running each stage on one row, in any unit; the `cost` of a stage's
         `CostlyFeatures` comes on top. None: multiply-adds, where they can be counted for every
         stage; otherwise costs are unknown.
-    calibration : {"sigmoid", "isotonic", None}, default="sigmoid"
+    calibration : {"sigmoid", "isotonic", "temperature", None}, default="sigmoid"
         How each stage's scores become the probabilities of `predict_proba`, so that rows answered
         by different stages are comparable. Fitted out-of-fold, on the rows that reach the stage.
         Thresholds act on raw scores.
@@ -344,7 +339,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             seen = self._scores_for(fits, judge, rows)
             scores = seen if rows.held_out is None else self._held_out_scores(fits, judge, rows)
             thresholds = fit_thresholds(self.thresholds, scores)
-            self._calibrations = _fit_calibrations(self.calibration, seen, thresholds)
+            self._calibrations = fit_calibrations(self.calibration, seen, thresholds)
             self._set_thresholds(thresholds)
             self._warn_of_loose_thresholds(scores)
             if comparisons:
@@ -406,10 +401,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             if value is not None and not (is_number(value) and 0 < value <= top):
                 interval = "(0, 1]" if top == 1 else "(0, 1)"
                 raise ValueError(f"{name} must be None or a number in {interval}; got {value!r}.")
-        if self.calibration not in METHODS:
-            raise ValueError(
-                f"calibration must be 'sigmoid', 'isotonic' or None; got {self.calibration!r}."
-            )
+        check_calibration(self.calibration)
         check_memory(self.memory)
         if self.unlabeled_label is not None:
             check_unlabeled_label(self.unlabeled_label)
@@ -507,32 +499,6 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 stacklevel=4,
             )
         self._negative = 1 - self._positive
-
-    def _route_metadata(self, fit_params, pairs):
-        """Parameters of the splitter, and of each stage's fit by name."""
-        if _routing_enabled():
-            routed = process_routing(self, "fit", **fit_params)
-            for name, _ in pairs:
-                if "sample_weight" in routed[name].fit:
-                    raise ValueError(
-                        f"Stage {name!r} must get its weights from this classifier: let it request "
-                        "sample_weight by no other name."
-                    )
-            return routed["cv"].split, {name: dict(routed[name].fit) for name, _ in pairs}
-        given = {name: fit_params.pop(name, None) for name in ("groups", "time")}
-        _raise_for_params(fit_params, self, "fit")
-        return {name: value for name, value in given.items() if value is not None}, {}
-
-    def _check_held_out(self, y, n_stages):
-        """Raise before any fit when the held-out rows are too few for the policy's promise."""
-        needed = caught_positives_needed(self.thresholds, n_stages)
-        n_positive = 0 if self._positive is None else (y == self.classes_[self._positive]).sum()
-        if n_positive < needed:
-            raise ValueError(
-                f"{self.thresholds!r} cannot be promised: it needs {needed} positives, "
-                f"all of them caught, among the rows of validation_fraction="
-                f"{self.validation_fraction}; got {n_positive}."
-            )
 
     def _uses_feedback(self):
         """Whether later stages weigh the rows of earlier ones."""
@@ -656,16 +622,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         -------
         routing : sklearn.utils.metadata_routing.MetadataRouter
         """
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
-        router.add(
-            cv=self.cv if hasattr(self.cv, "split") else check_cv(),
-            method_mapping=MethodMapping().add(caller="fit", callee="split"),
-        )
-        for name, stage in check_stages(self.stages, reserved=()):
-            router.add(
-                **{name: stage}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
-            )
-        return router
+        return self._metadata_router(check_stages(self.stages, reserved=()))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -683,23 +640,3 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             return _VisualBlock("single", None, names="default stages", name_details="")
         names, stages = zip(*pairs, strict=True)
         return _VisualBlock("serial", list(stages), names=list(names), dash_wrapped=True)
-
-
-def _fit_calibrations(method, seen, thresholds):
-    """One map for each stage, fitted on the out-of-fold scores of the rows that reach it.
-
-    Among these a score means more than among all rows: a forest's 0 is less certain for a row that
-    the screen found suspicious.
-    """
-    stage, calibrations = eager_stage(seen.stage_proba, thresholds), []
-    for k in range(seen.n_stages):
-        known = ~np.isnan(seen.stage_proba[:, k, 0])
-        rows = known & (stage >= k)
-        if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
-            rows = known
-        calibrations.append(
-            fit_calibration(
-                method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
-            )
-        )
-    return calibrations

@@ -49,11 +49,16 @@ def is_dataframe(X):
 
 
 def take_rows(X, idx):
-    """Rows `idx` (integers) of an array, sparse matrix, dataframe or list; None stays None."""
+    """Rows `idx` (integers) of an array, sparse matrix, dataframe or list; None stays None.
+
+    An object with a method `take_rows` knows itself how.
+    """
     if isinstance(X, np.ndarray):
         return X[idx]
     if X is None:
         return None
+    if hasattr(type(X), "take_rows"):
+        return X.take_rows(idx)
     return _safe_indexing(X, idx)
 
 

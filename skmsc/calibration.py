@@ -7,12 +7,20 @@ answers of different stages are made comparable before they are mixed in one `pr
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, root
-from scipy.special import expit, logit
+from scipy.optimize import minimize, minimize_scalar, root
+from scipy.special import expit, logit, logsumexp, softmax
 
 __all__ = []  # for the package's own use
 
-METHODS = ("sigmoid", "isotonic", None)
+METHODS = ("sigmoid", "isotonic", "temperature", None)
+
+
+def check_calibration(method):
+    """Raise unless this is one of `METHODS`."""
+    if method not in METHODS:
+        raise ValueError(
+            f"calibration must be 'sigmoid', 'isotonic', 'temperature' or None; got {method!r}."
+        )
 
 
 @dataclass(frozen=True)
@@ -71,17 +79,56 @@ class Calibration:
         return proba / np.where(total == 0, len(self.maps), total)
 
 
+@dataclass(frozen=True)
+class Temperature:
+    """``softmax(slope * log(proba))``: a map that keeps the order of the classes of a row.
+
+    Log-probabilities are held back beyond `limit` below the highest of the row.
+    """
+
+    slope: float
+    limit: float
+
+    def __call__(self, scores, overwrite=False):
+        """Probabilities of shape (n_samples, n_classes)."""
+        return softmax(self.slope * _relative_logs(scores, self.limit), axis=1)
+
+
+def _relative_logs(proba, limit):
+    """Logarithms of probabilities in units of the highest of the row, held back, a new array."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(proba)
+    logs -= logs.max(axis=1, keepdims=True)
+    return _held_back(logs, limit)
+
+
+def _fit_temperature(scores, y, weight):
+    """Slope by weighted maximum likelihood."""
+    limit = np.log(2.0 * weight.sum())  # as in `_fit_sigmoid`
+    logs = _relative_logs(scores, limit)
+    own = logs[np.arange(y.size), y]
+
+    def loss(log_slope):
+        slope = np.exp(log_slope)
+        return np.average(logsumexp(slope * logs, axis=1) - slope * own, weights=weight)
+
+    best = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded", options={"xatol": 1e-8})
+    return Temperature(float(np.exp(best.x)), float(limit))
+
+
 def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
     """Fit a map from scores to probabilities.
 
     Parameters
     ----------
-    method : {"sigmoid", "isotonic", None}
+    method : {"sigmoid", "isotonic", "temperature", None}
         "sigmoid" fits slope and intercept on the log-odds of a probability (or on the decision
         value itself) by maximum likelihood with Platt's smoothed targets; a slope that comes out
         negative, which happens when scores carry no signal, is replaced by a trace, so that the
         order of the scores is never reversed. "isotonic" fits steps and interpolates between
-        their centres, so that rows of one step keep their order. None changes nothing.
+        their centres, so that rows of one step keep their order. "temperature", for probabilities
+        only, fits one factor of their logarithms, which keeps the likeliest class. None changes
+        nothing.
     scores : ndarray of shape (n_samples, n_classes)
         Probabilities, or decision values, of rows that the scorer was not fitted on.
     y : ndarray of shape (n_samples,)
@@ -94,7 +141,7 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
 
     Returns
     -------
-    calibration : Calibration or None
+    calibration : Calibration, Temperature or None
         None for `method` None.
 
     References
@@ -104,11 +151,15 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
     log-odds, so that a calibrated score stays as it is (slope 1, intercept 0).
     A. P. Oron, N. Flournoy. Centered isotonic regression. Statistics in Biopharmaceutical Research
     9, 2017, DOI 10.1080/19466315.2017.1286256.
+    C. Guo et al. On calibration of modern neural networks. ICML 2017, arXiv 1706.04599: the
+    temperature.
     """
     if method is None:
         return None
-    fit_one = _fit_sigmoid if method == "sigmoid" else _fit_steps
     sample_weight = sample_weight * max(1.0, len(sample_weight) / sample_weight.sum())
+    if method == "temperature":
+        return _fit_temperature(scores, y, sample_weight)
+    fit_one = _fit_sigmoid if method == "sigmoid" else _fit_steps
     codes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     maps = tuple(
         fit_one(_score(scores, c, from_decisions), y == c, sample_weight, not from_decisions)

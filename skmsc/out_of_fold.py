@@ -260,7 +260,7 @@ class CrossFitter:
 
     def _run(self, name, stage, lessons, params, asked):
         """Fit a stage on each lesson: the scorer of the first, and every one's scores as asked."""
-        seeds = _seeds(self.seed, name, len(lessons))
+        seeds = seeds_for(self.seed, name, len(lessons))
         fit_one, score_one, key = self._cached
         jobs = [delayed(fit_one)(stage, self.X, lessons[0], params, seeds[0], **key)]
         for lesson, seed, rows in zip(lessons[1:], seeds[1:], asked[1:], strict=True):
@@ -310,7 +310,7 @@ def _mapped(decision_map, raw):
     return proba
 
 
-def _seeds(seed, name, n_seeds):
+def seeds_for(seed, name, n_seeds):
     """Integer seeds from the base seed and the stage's name: for the whole fit, then each fold."""
     return np.random.SeedSequence([seed, crc32(name.encode())]).generate_state(n_seeds).tolist()
 

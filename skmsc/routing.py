@@ -49,7 +49,7 @@ class Routing:
         return f"Routing({self.stage.size} rows, answered per stage {counts}, mean cost {cost})"
 
 
-def route(steps, X, thresholds, stage_costs=None, *, answer=None):
+def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None):
     """Run the stages in order, each only on the rows that are still waiting.
 
     Parameters
@@ -69,6 +69,9 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None):
         ``answer(k, scores) -> proba`` turns the scores of stage k into what it answers, row by
         row, both of shape (n_waiting, n_classes). It may overwrite the scores. None: the scores
         themselves.
+    acting : callable, default=None
+        ``acting(scores)`` gives what thresholds act on, of the shape of the scores, such as their
+        margins. None: the scores themselves.
 
     Returns
     -------
@@ -96,7 +99,9 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None):
     for k, step in enumerate(steps):
         scores, carry = step(carry)
         is_last = k == len(steps) - 1
-        passed = None if is_last else np.flatnonzero(~reaches(scores, thresholds[k]))
+        if not is_last:
+            acts = scores if acting is None else acting(scores)
+            passed = np.flatnonzero(~reaches(acts, thresholds[k]))
         answers = scores if answer is None else answer(k, scores)
         if waiting is None:
             own = np.array if answer is None else np.asarray  # the scores are the step's

@@ -62,6 +62,24 @@ def default_stages():
     return [("screen", screen), ("final", TabularNet())]
 
 
+def default_net():
+    """Net that an `EarlyExitClassifier` takes when none is given."""
+    from skmsc.neural import MultiExitNet
+
+    return MultiExitNet()
+
+
+def check_net(net):
+    """Raise TypeError unless this is a `MultiExitNet`."""
+    from skmsc.neural import MultiExitNet
+
+    if not isinstance(net, MultiExitNet):
+        raise TypeError(
+            "net must be a skmsc.neural.MultiExitNet or None; got "
+            f"{net!r}. A module with blocks and heads goes into MultiExitNet(trunk=...)."
+        )
+
+
 def check_stages(stages, reserved):
     """Validate a `stages` argument and return the (name, stage) pairs that are not "drop".
 
@@ -103,27 +121,32 @@ def check_stages(stages, reserved):
             f"stages must be {valid}, at least one of them not 'drop'; got {stages!r}."
         )
     for name, stage in kept:
-        if isinstance(stage, type) or not hasattr(stage, "fit"):
-            raise TypeError(f"Stage {name!r} must be a classifier object or 'drop'; got {stage!r}.")
-        if not is_classifier(stage) and not is_skorch_net(stage):
-            raise TypeError(f"Stage {name!r} must be a classifier; got {stage!r}.")
-        last = final_step(stage)
-        # Some know only after fit which of the two they have; then their class has it.
-        if not any(
-            hasattr(last, method) or hasattr(type(last), method)
-            for method in ("predict_proba", "decision_function")
-        ):
-            raise TypeError(
-                f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
-            )
-        head = costly_head(stage)
-        if _count_costly(stage) > (head is not None) + _count_costly(_inside_frozen(stage)):
-            raise ValueError(
-                f"CostlyFeatures must be the first step of a stage's own pipeline; in stage "
-                f"{name!r} it is elsewhere: {stage!r}."
-            )
-        check_costly(name, stage)
+        check_stage(name, stage)
     return kept
+
+
+def check_stage(name, stage):
+    """Raise unless this is a classifier that gives scores, costly features at its head only."""
+    if isinstance(stage, type) or not hasattr(stage, "fit"):
+        raise TypeError(f"Stage {name!r} must be a classifier object or 'drop'; got {stage!r}.")
+    if not is_classifier(stage) and not is_skorch_net(stage):
+        raise TypeError(f"Stage {name!r} must be a classifier; got {stage!r}.")
+    last = final_step(stage)
+    # Some know only after fit which of the two they have; then their class has it.
+    if not any(
+        hasattr(last, method) or hasattr(type(last), method)
+        for method in ("predict_proba", "decision_function")
+    ):
+        raise TypeError(
+            f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
+        )
+    head = costly_head(stage)
+    if _count_costly(stage) > (head is not None) + _count_costly(_inside_frozen(stage)):
+        raise ValueError(
+            f"CostlyFeatures must be the first step of a stage's own pipeline; in stage "
+            f"{name!r} it is elsewhere: {stage!r}."
+        )
+    check_costly(name, stage)
 
 
 def check_stage_costs(stage_costs, names, dropped=()):
@@ -330,7 +353,7 @@ def fit_stage(stage, X, y, *, weight, sample_weight, seed, params):
     if isinstance(stage, FrozenEstimator):
         return stage
     rng = np.random.RandomState(seed)
-    _set_seeds(stage, rng)
+    set_seeds(stage, rng)
     # Weights of 1 say nothing, and cost a histogram of features dearly.
     weight, sample_weight = (
         None if w is not None and (w == 1).all() else w for w in (weight, sample_weight)
@@ -371,7 +394,7 @@ def _weight_params(stage, weight, sample_weight, routed):
     return params
 
 
-def _set_seeds(stage, rng):
+def set_seeds(stage, rng):
     """Give an integer seed to every part of the stage whose `random_state` is None."""
     unset = [
         key

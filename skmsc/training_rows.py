@@ -127,6 +127,7 @@ def choose_training_rows(
     stage_params,
     validation_fraction,
     rng,
+    cross_fit=True,
     **fitter_params,
 ):
     """Drop rows of weight 0, hold rows out, split the rest.
@@ -158,6 +159,8 @@ def choose_training_rows(
         Share of the labelled rows to hold out.
     rng : numpy.random.RandomState
         Source of the seeds of the choice and of the fits.
+    cross_fit : bool, default=True
+        Whether anything will be fitted out-of-fold; else there are no splits.
     **fitter_params : dict
         n_jobs, memory and verbose of the `CrossFitter`.
 
@@ -184,7 +187,10 @@ def choose_training_rows(
         used &= labeled | _may_train(cv, len(y), held, **split_params)
     if isinstance(cv, TimeDelaySplit):
         cv = cv._ending_at_a_label(split_params.get("time"), used & labeled)
-    splits = make_splits(cv, X, labels_to_split(cv, y, labeled), used=used, params=split_params)
+    splits = []
+    if cross_fit:
+        given = labels_to_split(cv, y, labeled)
+        splits = make_splits(cv, X, given, used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
     splits = [(fit, test) for fit, test in splits if labeled[train[test]].any()]
     if not learn_unlabeled:
@@ -200,7 +206,8 @@ def choose_training_rows(
         )
     codes = np.full(len(y), -1)
     codes[labeled] = np.searchsorted(classes, y[labeled])
-    check_splits(splits, codes, classes, positive)
+    if cross_fit:
+        check_splits(splits, codes, classes, positive)
     fitter = CrossFitter(
         X=X,
         codes=codes,

@@ -444,7 +444,7 @@ def test_a_fit_that_fails_leaves_no_fitted_attributes():
         ({"validation_fraction": 1.0}, r"validation_fraction .* \(0, 1\); got 1.0"),
         (
             {"calibration": "platt"},
-            "calibration must be 'sigmoid', 'isotonic' or None; got 'platt'",
+            "calibration must be 'sigmoid', 'isotonic', 'temperature' or None; got 'platt'",
         ),
         ({"stage_costs": [1, -1]}, "stage_costs must be one finite number >= 0"),
         ({"pos_label": 7}, r"pos_label must be one of \[0, 1\]; got 7"),

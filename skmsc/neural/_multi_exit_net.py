@@ -10,11 +10,14 @@ from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from skmsc._checks import no_half_fit
-from skmsc._sklearn import Interval, StrOptions
+from skmsc._sklearn import Interval, StrOptions, is_dataframe
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._exit_training import FIRST, ExitNet
 from skmsc.neural._exits import EXITS, MultiExitModule
 from skmsc.neural._modules import to_proba
+from skmsc.neural._random import own_random_numbers
+from skmsc.neural._scaling import Scaling
+from skmsc.neural._tabular_input import find_device
 from skmsc.neural._tabular_net import PREDICT_ROWS, TabularNet
 
 
@@ -199,7 +202,7 @@ class MultiExitNet(TabularNet):
         check_is_fitted(self)
         carry, proba = self._check_X(X), []
         for k in range(self.n_exits_):
-            of_exit, carry = self._run_exit(k, carry)
+            of_exit, carry = self.run_exit(k, carry)
             proba.append(of_exit)
         return np.stack(proba, axis=1)
 
@@ -211,19 +214,56 @@ class MultiExitNet(TabularNet):
         n_multiply_adds : ndarray of shape (n_exits,), int
         """
         check_is_fitted(self)
-        module, counts = self.net_.module_.eval(), []
-        x = torch.zeros(1, self.n_features_in_, device=self.net_.device)
-        for k in range(self.n_exits_):
-            with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-                _, x = module.run(k, x)
-            counts.append(counter.get_total_flops() // 2)
-        return np.array(counts)
+        row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
+        return _count(self.net_.module_, row)
 
-    def _run_exit(self, k, carry):
-        """Probabilities (n, C) of exit k, and what the next needs, from checked rows or `Hidden`.
+    def preview_multiply_adds(self, n_features, n_classes):
+        """Multiply-adds of each exit in a net for such rows, which is built and thrown away.
 
-        In pieces whose activations stay in the cache.
+        Indicators of missing values are not counted.
+
+        Parameters
+        ----------
+        n_features, n_classes : int
+            What the rows are like.
+
+        Returns
+        -------
+        n_multiply_adds : ndarray of shape (n_exits,), int
+
+        Raises
+        ------
+        ValueError, TypeError
+            When a parameter is not valid, or the trunk does not make blocks and heads.
         """
+        self._check_parameters()
+        device = find_device(self.device)
+        scaling = Scaling(np.zeros(n_features), np.ones(n_features), np.zeros(n_features, bool))
+        with own_random_numbers(0, device):
+            module = MultiExitModule(
+                scaling, self.trunk, self._trunk_params(), torch.zeros(n_classes)
+            )
+        return _count(module, torch.zeros(1, n_features))
+
+    def run_exit(self, k, carry):
+        """Run a block and its exit.
+
+        Parameters
+        ----------
+        k : int
+            Number of the exit.
+        carry : {ndarray, sparse matrix, dataframe} of shape (n_samples, n_features), or Hidden
+            For exit 0 rows, numeric and without what the net does not accept; for another what the
+            exit before it gave, or some of its rows (its `take_rows`).
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes), float64
+        carry : Hidden or None
+            What the next exit needs; None after the last.
+        """
+        if is_dataframe(carry):
+            carry = self._check_X(carry)
         module, device = self.net_.module_, torch.device(self.net_.device)
         if module.training:  # somebody trained `net_` by itself
             module.eval()
@@ -241,17 +281,42 @@ class MultiExitNet(TabularNet):
         proba = _joined(proba).numpy()
         return proba, None if is_last else Hidden(_joined(hidden))
 
-    def _fit_exits(self, X, y, sample_weight, split_params, weigher, first_confidence=None):
-        """Train with a weigher of rows at exits; see `ExitNet`."""
+    def fit_exits(
+        self, X, y, sample_weight=None, split_params=None, *, weigher=None, first_confidence=None
+    ):
+        """Train the net with weights of rows at exits.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Training rows, numeric.
+        y : array-like of shape (n_samples,)
+            Labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0 of the rows.
+        split_params : dict, default=None
+            What the splitter of `validation` takes.
+        weigher : object, default=None
+            Its ``weigh(loss, confidence)`` gives weights of shape (n_rows, n_exits) of a batch from
+            torch tensors of shape (n_rows, n_exits) and (n_rows, n_stages); a
+            ``before_step(net, Xi, yi)`` is called before each batch. None: all rows count the same.
+        first_confidence : ndarray of shape (n_samples,), default=None
+            Confidence of each row at a first stage outside the net, the first column of
+            `confidence`.
+
+        Returns
+        -------
+        self : MultiExitNet
+        """
         of_rows = {} if first_confidence is None else {FIRST: first_confidence}
         self._weigher = weigher
         try:
             with no_half_fit(self):
-                return self._fit(X, y, sample_weight, split_params, going_on=False, **of_rows)
+                self._fit(X, y, sample_weight, split_params or {}, going_on=False, **of_rows)
         finally:
             del self._weigher
-            if hasattr(self, "net_"):
-                self.net_.weigher = None
+        self.net_.weigher = None  # the net keeps no function of the caller's
+        return self
 
     def _net_settings(self):
         """What the net is made with beside what is TabularNet's."""
@@ -269,6 +334,17 @@ class MultiExitNet(TabularNet):
                 f"width must be an integer >= 1, or for 'mlp' and 'resnet' one such integer for "
                 f"each of the depth={self.depth} blocks; got {self.width!r}."
             )
+
+
+def _count(module, x):
+    """Multiply-adds of each exit for one row x."""
+    module.eval()
+    counts = []
+    for k in range(module.n_exits):
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            _, x = module.run(k, x)
+        counts.append(counter.get_total_flops() // 2)
+    return np.array(counts)
 
 
 def _joined(parts):

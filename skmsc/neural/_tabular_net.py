@@ -542,16 +542,12 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             params = {"optimizer": torch.optim.AdamW, "optimizer__fused": True} | params
         if "weight_decay" in _parameter_names(params["optimizer"]):
             params = {"optimizer__weight_decay": self.weight_decay} | params
-        trunk_params = dict(self.trunk_params or {})
-        for name in ("width", "depth", "dropout"):
-            if isinstance(self.trunk, str) or name in _parameter_names(self.trunk):
-                trunk_params.setdefault(name, getattr(self, name))
         shares, adjustment = torch.from_numpy(shares), self.logit_adjustment
         net = self._net_class(
             self._module_class,
             module__scaling=Scaling.of(X, weight, parts and parts.train),
             module__trunk=self.trunk,
-            module__trunk_params=trunk_params,
+            module__trunk_params=self._trunk_params(),
             module__log_prior=(1 - adjustment) * shares,
             module__dtype=_DTYPES[self.dtype],
             module__impute=self.missing == "mean",
@@ -573,6 +569,14 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             **params,
         )
         return net.initialize()
+
+    def _trunk_params(self):
+        """What the trunk is made with: `trunk_params` and those of our sizes that it names."""
+        params = dict(self.trunk_params or {})
+        for name in ("width", "depth", "dropout"):
+            if isinstance(self.trunk, str) or name in _parameter_names(self.trunk):
+                params.setdefault(name, getattr(self, name))
+        return params
 
     def _net_settings(self):
         """What the net is made with beside what is set in `_make_net`."""

@@ -157,7 +157,7 @@ def stage_report(
             columns["retained_recall"] = 1 - np.cumsum(early_loss) / answered_by(caught).sum()
         if positive.any():
             columns["cumulative_recall"] = 1 - np.cumsum(lost) / answered_by(positive).sum()
-    elif correct is not None:
+    if correct is not None and (caught is None or not caught.any()):
         with np.errstate(invalid="ignore"):
             columns["accuracy"] = answered_by(correct) / answered
     return StageReport(

@@ -15,15 +15,23 @@ from skmsc.thresholds._fit import (
     fit_thresholds,
     needs_labels,
     needs_last_stage,
+    needs_rows,
 )
 from skmsc.thresholds._policies import (
     Agreement,
     CostBudget,
     PassBudget,
     RecallFloor,
-    caught_positives_needed,
+    rows_needed,
 )
-from skmsc.thresholds._scores import StageScores, answered_class, eager_stage, reaches
+from skmsc.thresholds._scores import (
+    CONFIDENCES,
+    StageScores,
+    acting_scores,
+    answered_class,
+    eager_stage,
+    reaches,
+)
 
 # Public; the functions are for the package's own use.
 __all__ = ["Agreement", "CostBudget", "PassBudget", "RecallFloor", "StageScores"]

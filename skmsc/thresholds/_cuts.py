@@ -65,6 +65,41 @@ def cuts_by_loss(scores, loss_of, most):
     return cuts
 
 
+def cuts_by_class(scores, share):
+    """Cuts at which at most a share of the rows of each class, as the last stage tells it, is lost.
+
+    A row is lost when an early stage answers another class; each stage may use its equal part of a
+    class's allowance, and what the stages before it left over. Of shape (n_early, n_classes) for
+    two classes that early stages may both answer: a class is lost by answers of the other, so each
+    answer has a cut of its own. Else of shape (n_early,): one cut that keeps all classes.
+    """
+    n_early, n_classes = scores.n_stages - 1, scores.stage_proba.shape[2]
+    weight, last = scores.sample_weight, scores.answers[:, -1]
+    allowance = share * np.bincount(last, weight, n_classes)
+    spent, waiting = np.zeros(n_classes), np.ones(last.size, dtype=bool)
+    by_answer = n_classes == 2 and scores.negative is None
+    cuts = np.full((n_early, n_classes), np.inf)
+    for k in range(n_early):
+        confidence, loss = scores.confidence(k), weight * scores.disagrees(k)
+        answer, allowed = scores.answers[:, k], allowance * (k + 1) / n_early - spent
+
+        def cut(c, rows, confidence=confidence, loss=loss, allowed=allowed):
+            """Lowest cut of the rows, a mask, at which class c loses no more than it may."""
+            if not rows.any():
+                return np.inf
+            most = max(allowed[c], 0.0)
+            return cut_for_loss(confidence[rows], (loss * (last == c))[rows], most)
+
+        if by_answer:
+            cuts[k] = [cut(1 - a, waiting & (answer == a)) for a in (0, 1)]
+        else:
+            cuts[k] = max(cut(c, waiting) for c in np.unique(last))
+        answered = waiting & (confidence >= cuts[k, answer])
+        spent += np.bincount(last[answered], loss[answered], n_classes)
+        waiting &= ~answered
+    return cuts if by_answer else cuts[:, 0]
+
+
 def cuts_by_pass(scores, rates):
     """One cut for each early stage, so that at most ``rates[k]`` of all rows pass stage k."""
     waiting = np.ones(scores.y.size, dtype=bool)

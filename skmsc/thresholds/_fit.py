@@ -23,6 +23,7 @@ def fit_thresholds(thresholds, scores):
         As in the estimators; see `check_policy` for what is valid. None keeps quality: for two
         classes a `RecallFloor` of .99 of the caught positives with a cap on the pass rate of .2,
         or twice the share of caught positives where they are common; for more, `Agreement(0.01)`.
+        For two classes that early stages may both answer, `Agreement` in each class.
     scores : StageScores
         The rows to learn from; numbers do not need them.
 
@@ -88,23 +89,23 @@ def needs_last_stage(thresholds):
 
     A policy says so by its attribute of this name, True where it has none.
     """
-    return getattr(thresholds, "needs_last_stage", _is_policy(thresholds))
+    return getattr(thresholds, "needs_last_stage", needs_rows(thresholds))
 
 
 def needs_labels(thresholds):
     """Whether a `thresholds` argument looks at labels; said as in `needs_last_stage`."""
-    return getattr(thresholds, "needs_labels", _is_policy(thresholds))
+    return getattr(thresholds, "needs_labels", needs_rows(thresholds))
 
 
-def _is_policy(thresholds):
-    """Whether thresholds are found from scores, rather than given as numbers."""
+def needs_rows(thresholds):
+    """Whether thresholds are found from the scores of rows, rather than given as numbers."""
     return thresholds is None or hasattr(thresholds, "find_thresholds")
 
 
 def _default_policy(scores):
     """Policy that keeps quality where the user names none."""
     if scores.negative is None:
-        return Agreement(0.01)
+        return Agreement(0.01, per_class=scores.stage_proba.shape[2] == 2)
     if not scores.caught.any():
         raise ValueError(
             "thresholds=None keeps the positives that the last stage catches, and it catches none "

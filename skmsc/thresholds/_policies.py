@@ -7,7 +7,14 @@ from scipy.stats import binom
 from sklearn.base import BaseEstimator
 
 from skmsc._checks import as_numbers, is_number
-from skmsc.thresholds._cuts import SLACK, cut_for_loss, cuts_by_loss, cuts_by_pass, geometric
+from skmsc.thresholds._cuts import (
+    SLACK,
+    cut_for_loss,
+    cuts_by_class,
+    cuts_by_loss,
+    cuts_by_pass,
+    geometric,
+)
 from skmsc.thresholds._scores import eager_stage
 
 
@@ -125,14 +132,18 @@ class RecallFloor(BaseEstimator):
     reaches the last stage is at least `min_recall` with that confidence over the draw of the rows.
     Fraud drifts: rows of another month are not exchangeable with these.
 
+    Early stages answer the negative class only, also those of an `EarlyExitClassifier`, whose
+    positive class is ``classes_[1]``.
+
     Parameters
     ----------
     min_recall : float, default=0.99
         Share in (0, 1].
     of : {"caught", "positives"}, default="caught"
         Share of what: of the positives that the last stage would catch (its score reaches the
-        catch threshold), or of all positives. The second can be costly: to keep a positive that
-        no stage recognises, nearly every row must pass.
+        catch threshold; in early exits the positive class is its likeliest), or of all positives.
+        The second can be costly: to keep a positive that no stage recognises, nearly every row
+        must pass.
     max_pass_rate : float, default=None
         Cap on the share of rows that reach the last stage; where the floor needs more, the cap
         holds and a warning tells the share of positives that is kept.
@@ -177,6 +188,8 @@ class RecallFloor(BaseEstimator):
 
     def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
+        if scores.negative is None:
+            scores = scores.answering_only(0)
         kept = scores.caught if self.of == "caught" else scores.y != scores.negative
         loss = scores.sample_weight * kept
         total = loss.sum()
@@ -194,7 +207,7 @@ class RecallFloor(BaseEstimator):
         if cap is None or scores.pass_rates(thresholds)[-1] <= cap + SLACK:
             return thresholds
         thresholds = PassBudget(cap).find_thresholds(scores)
-        reached = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
+        reached = eager_stage(scores.acting, thresholds) == scores.n_stages - 1
         warnings.warn(
             f"A recall of {self.min_recall} needs more than max_pass_rate={cap:.3g} of the rows to "
             f"pass: the cap holds, and {loss[reached].sum() / total:.3f} of the "
@@ -227,12 +240,35 @@ class Agreement(BaseEstimator):
     """Answer early as long as the answer is the one that the last stage would give.
 
     What it promises: on the rows that it was set on, at most `max_disagreement` of the (weighted)
-    rows get another class than the last stage's most likely one. It needs no labels.
+    rows get another class than the last stage's most likely one; with `per_class`, at most that
+    share of the rows of each class, as the last stage tells it. With `confidence`, for new rows
+    exchangeable with those that it was set on: the chance of a row to get another class than the
+    last stage's is at most `max_disagreement`, with that confidence over the draw of the rows. It
+    needs no labels, and says nothing of the last stage's own errors.
 
     Parameters
     ----------
     max_disagreement : float, default=0.01
         Share of rows in [0, 1].
+    per_class : bool, default=False
+        Whether the share holds in every class. Where one class is rare a small share of all rows
+        may be all of its rows. With two classes, both of which an early stage may answer, each
+        class then has a threshold of its own.
+    confidence : float, default=None
+        Confidence in (0, 1), such as 0.95. None sets the share on the sample itself. Needs rows
+        that are independent draws of equal weight and that no stage saw, and enough of them: see
+        Notes.
+
+    Notes
+    -----
+    The confidence is by fixed-sequence testing (A. N. Angelopoulos et al., Learn then Test, arXiv
+    2110.01052; for early exits M. Jazbec et al., arXiv 2405.20915). Every other row proposes a
+    family of thresholds, from safe to fast, those that keep a growing share on these rows; on the
+    rows between it is walked while the hypothesis that the chance is above `max_disagreement` is
+    rejected by an exact binomial test at level 1 - `confidence`, and the last member that passed is
+    taken. With `per_class` every class must pass. Without a disagreement it takes
+    log(1 - confidence) / log(1 - max_disagreement) rows to pass, 299 for .01 at .95, in either
+    half.
 
     Examples
     --------
@@ -243,19 +279,79 @@ class Agreement(BaseEstimator):
 
     needs_labels = False
 
-    def __init__(self, max_disagreement=0.01):
+    def __init__(self, max_disagreement=0.01, per_class=False, confidence=None):
         self.max_disagreement = max_disagreement
+        self.per_class = per_class
+        self.confidence = confidence
 
     def check(self, *, n_stages, stage_costs=None):
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         _check_share(self, "max_disagreement")
+        if not isinstance(self.per_class, (bool, np.bool_)):
+            raise TypeError(f"per_class must be True or False; got {self.per_class!r}.")
+        _check_confidence(self)
+        if self.confidence is not None and self.max_disagreement == 0:
+            raise ValueError("max_disagreement=0 cannot be promised with any confidence; raise it.")
 
     def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
+        if self.confidence is None:
+            return self._keeping(self.max_disagreement, scores)
+        return self._certified(scores)
+
+    def _keeping(self, share, scores):
+        """Threshold matrix that keeps a share on the rows given."""
         weight = scores.sample_weight
-        allowed = self.max_disagreement * weight.sum()
-        cuts = cuts_by_loss(scores, lambda k: weight * scores.disagrees(k), allowed)
-        return scores.matrix(cuts)
+        if self.per_class:
+            return scores.matrix(cuts_by_class(scores, share))
+        most = share * weight.sum()
+        return scores.matrix(cuts_by_loss(scores, lambda k: weight * scores.disagrees(k), most))
+
+    def _certified(self, scores):
+        """Threshold matrix by fixed-sequence testing."""
+        propose, test = (scores.only(slice(start, None, 2)) for start in (0, 1))
+        last = test.answers[:, -1]
+        classes = range(test.stage_proba.shape[2]) if self.per_class else [None]
+        masks = [np.ones(last.size, dtype=bool) if c is None else last == c for c in classes]
+        needed, least = agreement_rows_needed(self), min(mask.sum() for mask in masks)
+        if least < needed:
+            raise ValueError(
+                f"{self!r} cannot be promised: every other row tests it, and that must be "
+                f"{needed} rows{' of each class' if self.per_class else ''}; got {least}."
+            )
+        best = scores.matrix(np.full(scores.n_stages - 1, np.inf))
+        for share in self.max_disagreement * np.linspace(0, 4, 81):
+            thresholds = self._keeping(share, propose)
+            disagrees = test.early_answers(thresholds) != last
+            p_values = [
+                binom.cdf(disagrees[mask].sum(), mask.sum(), self.max_disagreement)
+                for mask in masks
+            ]
+            if max(p_values) > 1 - self.confidence:
+                break
+            best = thresholds
+        if not np.isfinite(best[:-1]).any():
+            warnings.warn(
+                f"{self!r} lets no early stage answer: even the safest thresholds did not pass the "
+                "test.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return best
+
+
+def rows_needed(policy, n_stages):
+    """Fewest rows, and fewest caught positives, from which a policy's promise can be kept."""
+    return 2 * agreement_rows_needed(policy), caught_positives_needed(policy, n_stages)
+
+
+def agreement_rows_needed(policy):
+    """Fewest rows of a test that an `Agreement` with confidence can pass; 0 without."""
+    if not isinstance(policy, Agreement) or policy.confidence is None:
+        return 0
+    if policy.max_disagreement >= 1:
+        return 1
+    return int(np.ceil(np.log(1 - policy.confidence) / np.log1p(-policy.max_disagreement) - SLACK))
 
 
 def caught_positives_needed(policy, n_stages):

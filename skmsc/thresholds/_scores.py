@@ -1,8 +1,34 @@
 """What a policy sees, and what a threshold matrix means."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from scipy.special import xlogy
+
+CONFIDENCES = ("max_proba", "margin", "entropy")
+
+
+def acting_scores(proba, confidence):
+    """Class scores that thresholds act on, from probabilities, both of shape (..., n_classes).
+
+    With "max_proba" they are the probabilities. The likeliest class has, with "margin", its lead
+    over the second, and with "entropy" one minus the entropy in units of that of a uniform
+    distribution: 1 is certain, 0 knows nothing. A class that is not the likeliest has a negative
+    score then, `-inf` with "entropy".
+    """
+    if confidence == "max_proba":
+        return proba
+    if confidence == "margin":
+        second, first = np.moveaxis(np.partition(proba, -2, axis=-1)[..., -2:], -1, 0)
+        scores = proba - first[..., None]
+        top = proba.argmax(axis=-1)[..., None]
+        np.put_along_axis(scores, top, (first - second)[..., None], axis=-1)
+        return scores
+    scores = np.full_like(proba, -np.inf)
+    certainty = 1.0 + xlogy(proba, proba).sum(axis=-1) / np.log(proba.shape[-1])
+    np.put_along_axis(scores, proba.argmax(axis=-1)[..., None], certainty[..., None], axis=-1)
+    return scores
 
 
 def reaches(proba, thresholds):
@@ -60,6 +86,8 @@ class StageScores:
         Names, for messages.
     untouched : bool
         Whether no stage, calibrator or catch threshold saw these rows.
+    measure : {"max_proba", "margin", "entropy"}
+        What thresholds act on; see `acting`.
 
     Examples
     --------
@@ -96,33 +124,74 @@ class StageScores:
     stage_costs: np.ndarray | None
     stage_names: tuple
     untouched: bool
+    measure: str = "max_proba"
 
     @property
     def n_stages(self):
         """Number of stages."""
         return self.stage_proba.shape[1]
 
+    @cached_property
+    def acting(self):
+        """Class scores that thresholds act on, of the shape of `stage_proba`."""
+        return acting_scores(self.stage_proba, self.measure)
+
+    @cached_property
+    def answers(self):
+        """Class that each stage would answer, of shape (n_samples, n_stages); the last answers all.
+
+        It is the likeliest, or the negative one where early stages may answer no other.
+        """
+        answers = self.stage_proba.argmax(axis=2)
+        if self.negative is not None:
+            answers[:, :-1] = self.negative
+        return answers
+
+    def answering_only(self, negative):
+        """The same for early stages that may answer the negative class only.
+
+        A positive is caught when it is the last stage's likeliest class.
+        """
+        caught = (self.y != negative) & (self.stage_proba[:, -1].argmax(axis=1) != negative)
+        return replace(self, negative=negative, caught=caught)
+
+    def only(self, rows):
+        """The same of some of the rows, a slice, mask or indices."""
+        of_rows = ("stage_proba", "y", "sample_weight", "caught")
+        parts = {name: getattr(self, name) for name in of_rows}
+        return replace(self, **{n: None if p is None else p[rows] for n, p in parts.items()})
+
+    def early_answers(self, thresholds):
+        """Class that each row is answered with at the stage where it is, of shape (n_samples,)."""
+        stage = eager_stage(self.acting, thresholds)
+        return np.take_along_axis(self.answers, stage[:, None], axis=1)[:, 0]
+
     def confidence(self, k):
         """Score that stage k is cut at, one number a row."""
-        scores = self.stage_proba[:, k]
+        scores = self.acting[:, k]
         return scores.max(axis=1) if self.negative is None else scores[:, self.negative]
 
     def disagrees(self, k):
         """Whether an answer by stage k would differ from the last stage's most likely class."""
-        last = self.stage_proba[:, -1].argmax(axis=1)
-        early = self.stage_proba[:, k].argmax(axis=1) if self.negative is None else self.negative
-        return early != last
+        return self.answers[:, k] != self.answers[:, -1]
 
     def matrix(self, cuts):
-        """Threshold matrix of shape (n_stages, n_classes) from one cut for each early stage."""
+        """Threshold matrix of shape (n_stages, n_classes) from the cuts of the early stages.
+
+        One cut for each, of what it may answer, or an array of shape (n_early, n_classes).
+        """
         thresholds = np.full(self.stage_proba.shape[1:], np.inf)
-        columns = slice(None) if self.negative is None else self.negative
-        thresholds[:-1, columns] = np.reshape(cuts, (-1, 1) if self.negative is None else -1)
+        if np.ndim(cuts) == 2:
+            thresholds[:-1] = cuts
+        elif self.negative is None:
+            thresholds[:-1] = np.reshape(cuts, (-1, 1))
+        else:
+            thresholds[:-1, self.negative] = cuts
         thresholds[-1] = -np.inf
         return thresholds
 
     def pass_rates(self, thresholds):
         """Weighted share of rows that reach each stage; the first is 1."""
-        stage = eager_stage(self.stage_proba, thresholds)
+        stage = eager_stage(self.acting, thresholds)
         answered = np.bincount(stage, self.sample_weight, minlength=self.n_stages)
         return np.cumsum(answered[::-1])[::-1] / answered.sum()

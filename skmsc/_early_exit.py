@@ -1,0 +1,478 @@
+"""EarlyExitClassifier: an sklearn model, then a network with exits; easy rows leave early."""
+
+from functools import partial
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import TimeSeriesSplit
+from sklearn.utils import check_random_state
+
+from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
+from skmsc._checks import check_weight, is_number, no_half_fit
+from skmsc._sklearn import _num_samples, _VisualBlock, take_rows
+from skmsc._splitters import TimeDelaySplit
+from skmsc.calibration import check_calibration
+from skmsc.out_of_fold import seeds_for
+from skmsc.routing import Routing
+from skmsc.stages import (
+    check_costly,
+    check_countable,
+    check_frozen,
+    check_net,
+    check_stage,
+    check_stage_costs,
+    checks_all_columns,
+    count_multiply_adds,
+    default_net,
+    gives_own_arrays,
+    set_seeds,
+    stage_input_tags,
+)
+from skmsc.thresholds import (
+    CONFIDENCES,
+    CostBudget,
+    check_independent,
+    check_policy,
+    fit_thresholds,
+    needs_rows,
+)
+from skmsc.training.exits import check_exit_weighting, start_weigher
+from skmsc.training_rows import choose_held_out, choose_training_rows
+
+# Rows that are routed together: their hidden features lie in memory at once.
+_ROWS_AT_ONCE = 65_536
+
+
+class EarlyExitClassifier(MultiStageClassifier):
+    """A scikit-learn classifier, then a network with several exits; easy rows leave early.
+
+    At work stage 0 is the first stage, any scikit-learn classifier, and every later stage one more
+    block of the network with an exit behind it. A row is answered by the first stage that is sure
+    enough of it, and no later block runs on it. For two classes and more.
+
+    Parameters
+    ----------
+    first_stage : classifier, default=None
+        Stage 0: any scikit-learn classifier, pipeline or `FrozenEstimator` (used as it is, taken
+        to have seen none of the training rows). It is fitted first; what the network learns of it
+        are its out-of-fold scores. None: there is none, and stage 0 is the network's first exit.
+    net : MultiExitNet, default=None
+        The network; None stands for `skmsc.neural.MultiExitNet()`. Its `trunk` may be any module
+        with `blocks` and `heads`.
+    exit_weighting : {"learned", "survivors", "focal", "uniform"}, strategy or callable, \
+default="learned"
+        How much each row counts at each exit while the network is trained: `LearnedWeights`,
+        `SurvivorWeights`, `FocalWeights`, `UniformWeights`. A callable gets ``(loss, confidence)``,
+        torch tensors of shape (n_rows, n_exits) and (n_rows, n_stages) of a batch, and returns
+        weights of shape (n_rows, n_exits).
+    confidence : {"max_proba", "margin", "entropy"}, default="max_proba"
+        What thresholds act on: the probability of a stage's likeliest class, its lead over the
+        second, or one minus the entropy of all in units of the largest possible. For two classes
+        the three sort the rows alike.
+    thresholds : float, array-like or policy, default=None
+        When a stage answers a row. A number t answers a row whose confidence reaches t; one number
+        for each stage but the last, or a matrix as ``thresholds_``. A policy finds them on the
+        rows of `validation_fraction`: `Agreement`, `PassBudget`, `CostBudget`, or for two classes
+        `RecallFloor`. None keeps quality: ``Agreement(0.01)``, for two classes in each of them.
+    validation_fraction : float, default=0.15
+        Share of the rows in (0, 1) held out of all training, for thresholds and calibration: the
+        last ones when `cv` is a `TimeSeriesSplit`, the latest by ``time`` when it is a
+        `TimeDelaySplit`, whole groups when `groups` are given, else stratified at random. None
+        holds out nothing, for thresholds that are numbers and ``calibration=None``.
+    stage_costs : array-like of shape (n_stages,) or dict of str to float, default=None
+        Cost >= 0 of running each stage on one row once those before it have run, in any unit.
+        None: its share of the multiply-adds of all stages, so that a row that goes all the way
+        costs 1; costs are unknown where those of the first stage cannot be counted.
+    calibration : {"temperature", "sigmoid", "isotonic", None}, default="temperature"
+        How each stage's scores become the probabilities of `predict_proba`, so that rows answered
+        by different stages are comparable; fitted on the rows of `validation_fraction` that reach
+        the stage. A temperature keeps the likeliest class. Thresholds act on raw scores.
+    cv : int, splitter or iterable, default=5
+        Splits for the first stage's out-of-fold scores; it is fitted once for every split and once
+        on all rows.
+    n_jobs : int, default=None
+        Jobs for the fits of the first stage.
+    random_state : int, RandomState instance or None, default=None
+        Every part whose own `random_state` is None gets a seed from it.
+    verbose : int, default=0
+        Verbosity of the jobs; the network has its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    first_stage_ : estimator or None
+        The fitted first stage.
+    net_ : MultiExitNet
+        The fitted network.
+    thresholds_ : ndarray of shape (n_stages, n_classes)
+        Stage k answers a row as soon as, for some class c, its score reaches ``thresholds_[k, c]``:
+        `inf` is never, and the last row is `-inf`.
+    stage_costs_ : ndarray of shape (n_stages,) or None
+        Costs; None where they are unknown.
+    multiply_adds_ : ndarray of shape (n_stages,) or None
+        Multiply-adds of each stage for one row; None where those of the first cannot be counted.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when X was a dataframe with string column names.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From `fit`, before anything is fitted, when an argument is not valid.
+
+    See Also
+    --------
+    FeedbackCascadeClassifier : Stages that share nothing, one rare class, costly features.
+    skmsc.neural.MultiExitNet : The network by itself.
+
+    Notes
+    -----
+    The first stage's multiply-adds are those of its products, and for trees and neighbours the
+    comparisons and distances: see `skmsc.stages.count_multiply_adds`. They tell what is computed,
+    not how fast; `measure_costs` tells seconds.
+
+    References
+    ----------
+    Y. Han et al. Learning to weight samples for dynamic early-exiting networks. ECCV 2022, arXiv
+    2209.08310: the learned weights.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmsc import CostBudget, EarlyExitClassifier
+    >>> from skmsc.neural import MultiExitNet
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = EarlyExitClassifier(
+    ...     LogisticRegression(max_iter=5000), MultiExitNet(width=64), random_state=0
+    ... ).fit(X[:1200], y[:1200])
+    >>> model.exit_distribution(X[1200:]).shape
+    (4,)
+    >>> cheaper = model.tune_thresholds(
+    ...     X[1200:1500], y[1200:1500], thresholds=CostBudget(0.3), copy=True
+    ... )
+    >>> float(cheaper.route(X[1200:1500]).cost.mean()) <= 0.3
+    True
+    """
+
+    def __init__(
+        self,
+        first_stage=None,
+        net=None,
+        *,
+        exit_weighting="learned",
+        confidence="max_proba",
+        thresholds=None,
+        validation_fraction=0.15,
+        stage_costs=None,
+        calibration="temperature",
+        cv=5,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.first_stage = first_stage
+        self.net = net
+        self.exit_weighting = exit_weighting
+        self.confidence = confidence
+        self.thresholds = thresholds
+        self.validation_fraction = validation_fraction
+        self.stage_costs = stage_costs
+        self.calibration = calibration
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, sample_weight=None, **fit_params):
+        """Fit the first stage, then the network, and set the thresholds.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Training rows, numeric. Sparse matrices and nan are accepted where both the first stage
+            and the network accept them.
+        y : array-like of shape (n_samples,)
+            Labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0 of the rows; one of weight 0 is left out.
+        **fit_params : dict
+            ``groups`` and ``time`` for `cv` and for what is held out; with metadata routing
+            enabled, what `cv`, the first stage and the network ask for.
+
+        Returns
+        -------
+        self : EarlyExitClassifier
+
+        Raises
+        ------
+        ValueError
+            When an argument is not valid, or the policy of `thresholds` cannot be met.
+        """
+        with no_half_fit(self, FITTED):
+            self._check_parameters()
+            rows, split_params = self._check_training_rows(X, y, sample_weight, fit_params)
+            net = self._make_net(rows, split_params)
+            # Built once beforehand: what is wrong with it shows before anything is fitted.
+            exit_multiply_adds = net.preview_multiply_adds(self.n_features_in_, len(self.classes_))
+            costs = self._check_stages(len(exit_multiply_adds), rows)
+
+            first = None
+            if self.first_stage is not None:
+                first = rows.fit_on_labels("first_stage", self.first_stage, None)
+            self._count_costs(first, exit_multiply_adds, costs)
+            self._fit_net(net, rows, first)
+            self._count_costs(first, self.net_.count_exit_multiply_adds(), costs)
+            self._keep_stages(first)
+
+            # The rows held out have been seen by nothing so far.
+            scores = self._held_out_scores(rows)
+            thresholds = fit_thresholds(self.thresholds, scores)
+            self._calibrations = [None] * scores.n_stages
+            if self.calibration is not None:
+                self._calibrations = fit_calibrations(self.calibration, scores, thresholds)
+            self._set_thresholds(thresholds)
+        return self
+
+    def exit_distribution(self, X):
+        """Share of the rows that each stage answers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        shares : ndarray of shape (n_stages,)
+            They sum to 1.
+        """
+        stage = self.route(X).stage
+        return np.bincount(stage, minlength=len(self._stage_names)) / stage.size
+
+    def _check_parameters(self):
+        """Validate what needs no data."""
+        if self.first_stage is not None:
+            check_stage("first_stage", self.first_stage)
+        if self.net is not None:
+            check_net(self.net)
+        check_exit_weighting(self.exit_weighting)
+        if self.confidence not in CONFIDENCES:
+            raise ValueError(
+                f"confidence must be 'max_proba', 'margin' or 'entropy'; got {self.confidence!r}."
+            )
+        check_calibration(self.calibration)
+        value = self.validation_fraction
+        if value is None:
+            if needs_rows(self.thresholds) or self.calibration is not None:
+                raise ValueError(
+                    "validation_fraction=None leaves no rows for thresholds and calibration: set "
+                    "thresholds to numbers and calibration to None, or give a number in (0, 1)."
+                )
+        elif not (is_number(value) and 0 < value < 1):
+            raise ValueError(
+                f"validation_fraction must be a number in (0, 1) or None; got {value!r}."
+            )
+
+    def _check_training_rows(self, X, y, sample_weight, fit_params):
+        """Validate the rows; return a `TrainingRows` and the parameters of splits, row by row."""
+        parts = self._stage_parts()
+        self._accepts = stage_input_tags([part for _, part in parts])
+        X, y = self._check_X_y(X, y)
+        if sample_weight is not None:
+            sample_weight = check_weight(sample_weight, len(y))
+        self.classes_ = np.unique(y if sample_weight is None else y[sample_weight > 0])
+        if len(self.classes_) == 1:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes; y has 1 class: "
+                f"{self.classes_[0]}."
+            )
+        # Early stages may answer any class; of two the second is the one that reports count.
+        self._negative, self._positive = None, 1 if len(self.classes_) == 2 else None
+        self._measure = self.confidence
+        if self.first_stage is not None:
+            check_frozen("first_stage", self.first_stage, self.classes_, self.n_features_in_)
+            check_costly("first_stage", self.first_stage, X)
+        split_params, stage_params = self._route_metadata(fit_params, parts)
+        if getattr(self.thresholds, "confidence", None) is not None:
+            check_independent(self.thresholds, sample_weight, split_params.get("groups"))
+        rows = choose_training_rows(
+            X,
+            y,
+            sample_weight,
+            labeled=np.ones(len(y), dtype=bool),
+            learn_unlabeled=False,
+            classes=self.classes_,
+            positive=None,
+            cv=self.cv,
+            split_params=split_params,
+            stage_params=stage_params,
+            validation_fraction=self.validation_fraction,
+            rng=check_random_state(self.random_state),
+            cross_fit=self.first_stage is not None,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        absent = np.setdiff1d(np.arange(len(self.classes_)), rows.fitter.codes)
+        if absent.size:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves no training row of the "
+                f"classes {self.classes_[absent].tolist()}."
+            )
+        return rows, split_params
+
+    def _make_net(self, rows, split_params):
+        """The unfitted net, with its seed, its early stopping by groups or time where rows are."""
+        net = default_net() if self.net is None else clone(self.net)
+        seed, split_seed = seeds_for(rows.fitter.seed, "net", 2)
+        set_seeds(net, np.random.RandomState(seed))
+        of_rows = {
+            name: take_rows(split_params[name], rows.idx)
+            for name in ("groups", "time")
+            if name in split_params
+        }
+        by_time = isinstance(self.cv, (TimeSeriesSplit, TimeDelaySplit))
+        automatic = is_number(net.validation) or net.validation == "auto"
+        if automatic and (by_time or of_rows) and len(rows.idx) >= 100:
+            fraction = 0.1 if net.validation == "auto" else net.validation
+            labels = rows.fitter.classes[rows.fitter.codes]
+            train, held = choose_held_out(
+                self.cv, labels, fraction, seed=split_seed % 2**31, **of_rows
+            )
+            net.set_params(validation=[(np.flatnonzero(train), np.flatnonzero(held))])
+        return net
+
+    def _check_stages(self, n_exits, rows):
+        """Name the stages, validate what depends on their number; return the costs given, or None.
+
+        `rows` are the `TrainingRows`, of which enough must be held out.
+        """
+        n_before = int(self.first_stage is not None)
+        self._stage_names = ["first_stage"] * n_before
+        self._stage_names += [f"exit_{k}" for k in range(n_before, n_before + n_exits)]
+        costs = check_stage_costs(self.stage_costs, self._stage_names)
+        check_policy(
+            self.thresholds,
+            n_stages=len(self._stage_names),
+            n_classes=len(self.classes_),
+            untouched=self.validation_fraction is not None,
+            stage_costs=costs,
+        )
+        if rows.held_out is not None:
+            self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
+        if costs is None and n_before and isinstance(self.thresholds, CostBudget):
+            check_countable([("first_stage", self.first_stage)], self.thresholds)
+        return costs
+
+    def _count_costs(self, first, exit_multiply_adds, costs):
+        """Set multiply-adds and costs; raise when a budget is below the cheapest exit's."""
+        counts = [exit_multiply_adds]
+        if first is not None:
+            of_first = count_multiply_adds(first.scorer.estimator)
+            counts = None if of_first is None else [[of_first], exit_multiply_adds]
+        self.multiply_adds_ = None if counts is None else np.concatenate(counts).astype(float)
+        self.stage_costs_ = costs
+        if costs is None and counts is not None:
+            self.stage_costs_ = self.multiply_adds_ / self.multiply_adds_.sum()
+        if isinstance(self.thresholds, CostBudget):
+            self.thresholds.check(n_stages=len(self._stage_names), stage_costs=self.stage_costs_)
+
+    def _fit_net(self, net, rows, first):
+        """Train the net on the rows, with the first stage's confidences of them."""
+        fitter, confidence = rows.fitter, None
+        if first is not None:
+            # A row that no fold scores counts as one of which nothing is known.
+            confidence = np.nan_to_num(first.proba.max(axis=1), nan=0.0)
+        _, seed = seeds_for(fitter.seed, "exit_weighting", 2)
+        try:
+            self.net_ = net.fit_exits(
+                fitter.X,
+                fitter.classes[fitter.codes],
+                fitter.sample_weight,
+                rows.stage_params.get("net", {}),
+                weigher=start_weigher(self.exit_weighting, seed),
+                first_confidence=confidence,
+            )
+        except Exception as error:
+            error.add_note("This happened in the fit of the net.")
+            raise
+
+    def _keep_stages(self, first):
+        """Set what is known of the fitted stages."""
+        self._scorer = self.first_stage_ = None
+        self._first_checks_all, self._gives_own_arrays = False, [True] * self.net_.n_exits_
+        if first is not None:
+            self._scorer, self.first_stage_ = first.scorer, first.scorer.estimator
+            self._first_checks_all = checks_all_columns(self.first_stage_)
+            self._gives_own_arrays.insert(0, gives_own_arrays(self.first_stage_))
+
+    def _held_out_scores(self, rows):
+        """What policies see: the rows held out, or none."""
+        if rows.held_out is None:
+            stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
+            empty = np.empty(0, dtype=np.intp)
+            return self._make_scores(stage_proba, empty, empty, None, untouched=True)
+        y, weight = rows.held_out
+        codes = np.searchsorted(self.classes_, y)
+        weight = np.ones(codes.size) if weight is None else weight
+        return self._scores_of(rows.fitter.X_held_out, codes, weight)
+
+    def _steps(self):
+        """Steps for `skmsc.routing.route`; the exits run on hidden features."""
+        steps = [partial(self.net_.run_exit, k) for k in range(self.net_.n_exits_)]
+        return steps if self._scorer is None else [self._scorer.step, *steps]
+
+    def _route(self, X, answer=None):
+        """Routing of checked rows, so many at once."""
+        parts = [super(EarlyExitClassifier, self)._route(part, answer) for part in _parts(X)]
+        if len(parts) == 1:
+            return parts[0]
+        columns = zip(*((part.stage, part.proba, part.cost) for part in parts), strict=True)
+        return Routing(*(None if c[0] is None else np.concatenate(c) for c in columns))
+
+    def _stage_proba(self, X, early_only=False):
+        """Scores of all stages on checked rows, so many at once."""
+        parts = [super(EarlyExitClassifier, self)._stage_proba(p, early_only) for p in _parts(X)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _stage_parts(self):
+        """The (name, part) pairs that are fitted."""
+        net = default_net() if self.net is None else self.net
+        first = [] if self.first_stage is None else [("first_stage", self.first_stage)]
+        return [*first, ("net", net)]
+
+    def get_metadata_routing(self):
+        """Get the metadata routing: `sample_weight` here, the rest to `cv`, first stage and net.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRouter
+        """
+        return self._metadata_router(self._stage_parts())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            parts = [part for _, part in self._stage_parts()]
+            tags.input_tags.sparse, tags.input_tags.allow_nan = stage_input_tags(parts)
+        except (TypeError, AttributeError):  # `fit` tells what is wrong with the parts
+            tags.input_tags.sparse = tags.input_tags.allow_nan = False
+        return tags
+
+    def _sk_visual_block_(self):
+        names = ["first_stage", "net"][self.first_stage is None :]
+        parts = [self.first_stage, self.net if self.net is not None else "MultiExitNet()"]
+        return _VisualBlock(
+            "serial", parts[self.first_stage is None :], names=names, dash_wrapped=True
+        )
+
+
+def _parts(X):
+    """X itself, or pieces of it with so many rows."""
+    n_rows = _num_samples(X)
+    if n_rows <= _ROWS_AT_ONCE:
+        return [X]
+    starts = range(0, n_rows, _ROWS_AT_ONCE)
+    return (take_rows(X, np.arange(k, min(k + _ROWS_AT_ONCE, n_rows))) for k in starts)
