@@ -62,6 +62,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     """
 
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
+    _spread = "geometric"  # of a budget over stages; see `PassBudget`
 
     def _caught(self, X, positive, last_proba):
         """Mask of the positives that the last stage catches; None without a positive class.
@@ -199,7 +200,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             untouched=True,
         )
         codes, weight = self._check_labels(X, y, sample_weight)
-        scores = self._scores_of(X, codes, weight, early_only=not needs_last_stage(thresholds))
+        scores = self._scores_of(X, codes, weight, early_only=not self._asks_last(thresholds))
         tuned = self
         if copy:
             tuned = shallow_copy(self)
@@ -287,6 +288,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             self.stage_costs_ = costs
         return costs
 
+    def _asks_last(self, thresholds):
+        """Whether a `thresholds` argument looks at the last stage's scores."""
+        return needs_last_stage(thresholds)
+
     def _route(self, X, answer=None):
         """Routing of checked rows."""
         return route(
@@ -337,6 +342,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             stage_names=tuple(self._stage_names),
             untouched=untouched,
             measure=self._measure,
+            spread=self._spread,
         )
 
     def _set_thresholds(self, thresholds):

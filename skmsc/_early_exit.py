@@ -1,5 +1,6 @@
 """EarlyExitClassifier: an sklearn model, then a network with exits; easy rows leave early."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from skmsc._splitters import TimeDelaySplit
 from skmsc.calibration import check_calibration
 from skmsc.out_of_fold import seeds_for
 from skmsc.routing import Routing
+from skmsc.stacking import fit_stack, stack_logs, stacked
 from skmsc.stages import (
     check_costly,
     check_countable,
@@ -65,6 +67,10 @@ default="learned"
         `SurvivorWeights`, `FocalWeights`, `UniformWeights`. A callable gets ``(loss, confidence)``,
         torch tensors of shape (n_rows, n_exits) and (n_rows, n_stages) of a batch, and returns
         weights of shape (n_rows, n_exits).
+    ensemble : bool, default=True
+        Whether a stage answers with a weighted geometric mean of its own probabilities and those
+        of the stages before it, whose weights are fitted on the rows that the net's `validation`
+        chooses, which it is not trained on. Where it chooses none, every stage answers by itself.
     confidence : {"max_proba", "margin", "entropy"}, default="max_proba"
         What thresholds act on: the probability of a stage's likeliest class, its lead over the
         second, or one minus the entropy of all in units of the largest possible. For two classes
@@ -110,6 +116,9 @@ default="learned"
         `inf` is never, and the last row is `-inf`.
     stage_costs_ : ndarray of shape (n_stages,) or None
         Costs; None where they are unknown.
+    ensemble_weights_ : ndarray of shape (n_stages, n_stages) or None
+        Row k has the weights of the log-probabilities in stage k's answer, its own and those of
+        the stages before it; None where every stage answers by itself.
     multiply_adds_ : ndarray of shape (n_stages,) or None
         Multiply-adds of each stage for one row; None where those of the first cannot be counted.
     n_features_in_ : int
@@ -157,12 +166,15 @@ default="learned"
     True
     """
 
+    _spread = "agreement"
+
     def __init__(
         self,
         first_stage=None,
         net=None,
         *,
         exit_weighting="learned",
+        ensemble=True,
         confidence="max_proba",
         thresholds=None,
         validation_fraction=0.15,
@@ -176,6 +188,7 @@ default="learned"
         self.first_stage = first_stage
         self.net = net
         self.exit_weighting = exit_weighting
+        self.ensemble = ensemble
         self.confidence = confidence
         self.thresholds = thresholds
         self.validation_fraction = validation_fraction
@@ -214,7 +227,7 @@ default="learned"
         with no_half_fit(self, FITTED):
             self._check_parameters()
             rows, split_params = self._check_training_rows(X, y, sample_weight, fit_params)
-            net = self._make_net(rows, split_params)
+            net = self._make_net(rows)
             # Built once beforehand: what is wrong with it shows before anything is fitted.
             exit_multiply_adds = net.preview_multiply_adds(self.n_features_in_, len(self.classes_))
             costs = self._check_stages(len(exit_multiply_adds), rows)
@@ -223,9 +236,10 @@ default="learned"
             if self.first_stage is not None:
                 first = rows.fit_on_labels("first_stage", self.first_stage, None)
             self._count_costs(first, exit_multiply_adds, costs)
-            self._fit_net(net, rows, first)
+            validation_idx = self._fit_net(net, rows, first, split_params)
             self._count_costs(first, self.net_.count_exit_multiply_adds(), costs)
             self._keep_stages(first)
+            self._fit_ensemble(rows, first, validation_idx)
 
             # The rows held out have been seen by nothing so far.
             scores = self._held_out_scores(rows)
@@ -263,6 +277,8 @@ default="learned"
             raise ValueError(
                 f"confidence must be 'max_proba', 'margin' or 'entropy'; got {self.confidence!r}."
             )
+        if not isinstance(self.ensemble, (bool, np.bool_)):
+            raise TypeError(f"ensemble must be True or False; got {self.ensemble!r}.")
         check_calibration(self.calibration)
         value = self.validation_fraction
         if value is None:
@@ -323,26 +339,31 @@ default="learned"
             )
         return rows, split_params
 
-    def _make_net(self, rows, split_params):
-        """The unfitted net, with its seed, its early stopping by groups or time where rows are."""
+    def _make_net(self, rows):
+        """The unfitted net, with its seed."""
         net = default_net() if self.net is None else clone(self.net)
-        seed, split_seed = seeds_for(rows.fitter.seed, "net", 2)
-        set_seeds(net, np.random.RandomState(seed))
+        set_seeds(net, np.random.RandomState(seeds_for(rows.fitter.seed, "net", 1)[0]))
+        return net
+
+    def _split_for_net(self, net, rows, split_params):
+        """Rows that train the net and rows that validate it, (train, test) indices, or None.
+
+        Where the net would draw them by chance, groups and time are respected all the same.
+        """
+        fitter, net_params = rows.fitter, rows.stage_params.get("net", {})
+        labels = fitter.classes[fitter.codes]
         of_rows = {
             name: take_rows(split_params[name], rows.idx)
             for name in ("groups", "time")
             if name in split_params
         }
         by_time = isinstance(self.cv, (TimeSeriesSplit, TimeDelaySplit))
-        automatic = is_number(net.validation) or net.validation == "auto"
-        if automatic and (by_time or of_rows) and len(rows.idx) >= 100:
-            fraction = 0.1 if net.validation == "auto" else net.validation
-            labels = rows.fitter.classes[rows.fitter.codes]
-            train, held = choose_held_out(
-                self.cv, labels, fraction, seed=split_seed % 2**31, **of_rows
-            )
-            net.set_params(validation=[(np.flatnonzero(train), np.flatnonzero(held))])
-        return net
+        fraction = net.validation_share(len(labels))
+        if fraction is None or not (by_time or of_rows):
+            return net.choose_validation(fitter.X, labels, fitter.sample_weight, net_params)
+        seed = seeds_for(fitter.seed, "validation", 1)[0] % 2**31
+        masks = choose_held_out(self.cv, labels, fraction, seed=seed, **of_rows)
+        return tuple(map(np.flatnonzero, masks))
 
     def _check_stages(self, n_exits, rows):
         """Name the stages, validate what depends on their number; return the costs given, or None.
@@ -379,25 +400,55 @@ default="learned"
         if isinstance(self.thresholds, CostBudget):
             self.thresholds.check(n_stages=len(self._stage_names), stage_costs=self.stage_costs_)
 
-    def _fit_net(self, net, rows, first):
-        """Train the net on the rows, with the first stage's confidences of them."""
+    def _fit_net(self, net, rows, first, split_params):
+        """Train the net on the rows, with the first stage's confidences of them.
+
+        Returns the indices of the rows that it was not trained on but validated with, or None.
+        """
         fitter, confidence = rows.fitter, None
         if first is not None:
             # A row that no fold scores counts as one of which nothing is known.
             confidence = np.nan_to_num(first.proba.max(axis=1), nan=0.0)
-        _, seed = seeds_for(fitter.seed, "exit_weighting", 2)
+        split, validation = self._split_for_net(net, rows, split_params), net.validation
+        net_params = rows.stage_params.get("net", {})
+        if split is not None:
+            net.set_params(validation=[split])
+            net_params = {}
         try:
             self.net_ = net.fit_exits(
                 fitter.X,
                 fitter.classes[fitter.codes],
                 fitter.sample_weight,
-                rows.stage_params.get("net", {}),
-                weigher=start_weigher(self.exit_weighting, seed),
+                net_params,
+                weigher=start_weigher(
+                    self.exit_weighting, seeds_for(fitter.seed, "exit_weighting", 1)[0]
+                ),
                 first_confidence=confidence,
             )
         except Exception as error:
             error.add_note("This happened in the fit of the net.")
             raise
+        net.set_params(validation=validation)
+        return None if split is None else split[1]
+
+    def _fit_ensemble(self, rows, first, idx):
+        """Set the weights with which stages answer, fitted on some training rows, or None."""
+        self.ensemble_weights_ = None
+        fitter = rows.fitter
+        if first is not None and idx is not None:
+            idx = idx[fitter.scored[idx]]  # out-of-fold scores are for those only
+        if not self.ensemble or idx is None or not idx.size:
+            return
+        proba, carry = [], take_rows(fitter.X, idx)
+        if first is not None:
+            proba.append(first.proba[idx])
+        for k in range(self.net_.n_exits_):
+            of_exit, carry = self.net_.run_exit(k, carry)
+            proba.append(of_exit)
+        weight = rows.weight[idx]
+        self.ensemble_weights_ = fit_stack(
+            np.stack(proba, axis=1), fitter.codes[idx], weight * (idx.size / weight.sum())
+        )
 
     def _keep_stages(self, first):
         """Set what is known of the fitted stages."""
@@ -422,7 +473,27 @@ default="learned"
     def _steps(self):
         """Steps for `skmsc.routing.route`; the exits run on hidden features."""
         steps = [partial(self.net_.run_exit, k) for k in range(self.net_.n_exits_)]
-        return steps if self._scorer is None else [self._scorer.step, *steps]
+        if self._scorer is not None:
+            steps.insert(0, self._scorer.step)
+        if self.ensemble_weights_ is None:
+            return steps
+        return [partial(self._stacked_step, k, step) for k, step in enumerate(steps)]
+
+    def _stacked_step(self, k, step, carry):
+        """A step whose scores are combined with those of the steps before it."""
+        before, logs = (carry.carry, carry.logs) if k else (carry, ())
+        proba, after = step(before)
+        weights = self.ensemble_weights_[k, : k + 1]
+        is_last = k == len(self._stage_names) - 1
+        if len(weights) > 1 or not is_last:
+            logs = (*logs, stack_logs(proba))
+        if k:
+            proba = stacked(weights, logs)
+        return proba, None if is_last else _Waiting(after, logs)
+
+    def _asks_last(self, thresholds):
+        """Whether a `thresholds` argument looks at the last stage's scores: budgets do here."""
+        return needs_rows(thresholds)
 
     def _route(self, X, answer=None):
         """Routing of checked rows, so many at once."""
@@ -467,6 +538,18 @@ default="learned"
         return _VisualBlock(
             "serial", parts[self.first_stage is None :], names=names, dash_wrapped=True
         )
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """What the next step needs of the rows that wait, and the log-probabilities they have had."""
+
+    carry: object
+    logs: tuple
+
+    def take_rows(self, idx):
+        """The same of some of the rows, integers."""
+        return _Waiting(take_rows(self.carry, idx), tuple(log[idx] for log in self.logs))
 
 
 def _parts(X):

@@ -91,21 +91,24 @@ class Temperature:
 
     def __call__(self, scores, overwrite=False):
         """Probabilities of shape (n_samples, n_classes)."""
-        return softmax(self.slope * _relative_logs(scores, self.limit), axis=1)
+        return softmax(self.slope * relative_logs(scores, self.limit), axis=1)
 
 
-def _relative_logs(proba, limit):
-    """Logarithms of probabilities in units of the highest of the row, held back, a new array."""
+def relative_logs(proba, limit):
+    """Logarithms of probabilities over the highest of the row, held back beyond a limit.
+
+    A new array of the shape (..., n_classes) of the probabilities.
+    """
     with np.errstate(divide="ignore"):
         logs = np.log(proba)
-    logs -= logs.max(axis=1, keepdims=True)
+    logs -= logs.max(axis=-1, keepdims=True)
     return _held_back(logs, limit)
 
 
 def _fit_temperature(scores, y, weight):
     """Slope by weighted maximum likelihood."""
     limit = np.log(2.0 * weight.sum())  # as in `_fit_sigmoid`
-    logs = _relative_logs(scores, limit)
+    logs = relative_logs(scores, limit)
     own = logs[np.arange(y.size), y]
 
     def loss(log_slope):

@@ -558,7 +558,26 @@ _COUNTS = {
     ),
     **dict.fromkeys(("PCA", "TruncatedSVD"), lambda part: part.components_.size),
     "MLPClassifier": lambda part: sum(coef.size for coef in part.coefs_),
+    "LinearDiscriminantAnalysis": lambda part: np.size(part.coef_),
+    "GaussianNB": lambda part: 2 * part.theta_.size,
+    **dict.fromkeys(
+        ("SVC", "NuSVC"),
+        lambda part: part.support_vectors_.size + part.dual_coef_.size,
+    ),
+    "KNeighborsClassifier": lambda part: part.n_samples_fit_ * part.n_features_in_,
+    "DecisionTreeClassifier": lambda part: _mean_path(part),
+    **dict.fromkeys(
+        ("RandomForestClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier"),
+        lambda part: sum(_mean_path(tree) for tree in np.ravel(part.estimators_)),
+    ),
 }
+
+
+def _mean_path(tree):
+    """Comparisons that a decision tree makes for a training row, in the mean."""
+    nodes = tree.tree_
+    inner = nodes.children_left >= 0
+    return nodes.weighted_n_node_samples[inner].sum() / nodes.weighted_n_node_samples[0]
 
 
 def _leaves(stage):
@@ -588,8 +607,12 @@ def _counter(leaf):
 def count_multiply_adds(estimator):
     """Multiply-adds that a fitted stage spends on one row; None where they cannot be counted.
 
-    Counted are scalers, linear projections, linear classifiers, `MLPClassifier`, nets of linear
-    layers, and pipelines of these. Trees and neighbours compare rather than multiply.
+    Counted are scalers, linear projections, linear classifiers, `GaussianNB`, `MLPClassifier`,
+    nets, and pipelines of these. For others it is the operations that a row is compared by:
+    the comparisons on its path through every tree of scikit-learn's forests (for a mean training
+    row), the products of its distances to all training rows (`KNeighborsClassifier`; an index
+    computes fewer) or of its kernels with the support vectors (`SVC`). One operation of theirs
+    takes longer than one of a matrix product.
     """
     total = 0
     for leaf in _leaves(estimator):
@@ -597,8 +620,8 @@ def count_multiply_adds(estimator):
         count = None if counter is None else counter(leaf)
         if count is None:
             return None
-        total += int(count)
-    return total
+        total += count
+    return round(total)
 
 
 def count_costs(stages):

@@ -1,7 +1,9 @@
 """Which rows train the stages, in which splits, and which are kept for the thresholds alone."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, TimeSeriesSplit
@@ -189,6 +191,7 @@ def choose_training_rows(
         cv = cv._ending_at_a_label(split_params.get("time"), used & labeled)
     splits = []
     if cross_fit:
+        cv = _fitting(cv, y[used & labeled]) if held.size else cv
         given = labels_to_split(cv, y, labeled)
         splits = make_splits(cv, X, given, used=used, params=split_params)
     train, n_given = np.flatnonzero(used), len(y)
@@ -221,6 +224,21 @@ def choose_training_rows(
     return TrainingRows(
         fitter, stage_params, tuple(held_out) if held.size else None, train, n_given
     )
+
+
+def _fitting(cv, y):
+    """A number of folds that the largest class can fill; a hold-out may leave it fewer rows."""
+    n_folds = 5 if cv is None else cv
+    most = np.unique(y, return_counts=True)[1].max()
+    if not isinstance(n_folds, Integral) or n_folds <= most or most < 2:
+        return cv
+    warnings.warn(
+        f"cv={cv} is lowered to {most}: once validation_fraction is held out no class has more "
+        "rows than that.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return int(most)
 
 
 def _may_train(cv, n_samples, held, groups=None, **_):

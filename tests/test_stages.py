@@ -5,7 +5,13 @@ import pytest
 from sklearn import config_context
 from sklearn.datasets import make_classification
 from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GroupShuffleSplit
@@ -15,6 +21,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 
 from skmsc.neural import TabularNet
 from skmsc.stages import (
@@ -202,13 +209,33 @@ def test_float32_probabilities_keep_small_scores_apart():
         (make_pipeline(PCA(2), LR), 14),
         (MLPClassifier((5,), max_iter=500, random_state=0), 35),
         (FrozenEstimator(LogisticRegression().fit(X, Y)), 6),
-        (RandomForestClassifier(2), None),
-        (make_pipeline(StandardScaler(), KNeighborsClassifier()), None),
+        (GaussianNB(), 24),
+        (make_pipeline(StandardScaler(), KNeighborsClassifier()), 6 + 6 * len(X)),
+        (HistGradientBoostingClassifier(), None),
+        (make_pipeline(StandardScaler(), BaggingClassifier()), None),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_multiply_adds_by_hand(stage, count):
     assert count_multiply_adds(stage.fit(X, Y)) == count
+
+
+def test_multiply_adds_of_support_vectors():
+    svc = SVC().fit(X, Y)
+    assert count_multiply_adds(svc) == len(svc.support_) * (6 + 1)
+
+
+def test_a_trees_comparisons_are_those_on_the_paths_of_training_rows():
+    tree = DecisionTreeClassifier(random_state=0).fit(X, Y)
+    n_nodes = tree.decision_path(X).sum(axis=1)
+    assert count_multiply_adds(tree) == round(float((n_nodes - 1).mean()))
+
+
+@pytest.mark.parametrize("forest", [ExtraTreesClassifier(5), GradientBoostingClassifier()])
+def test_a_forests_comparisons_are_those_of_its_trees(forest):
+    trees = np.ravel(forest.set_params(random_state=0).fit(X, Y).estimators_)
+    per_tree = [(tree.decision_path(X.astype(np.float32)).sum(axis=1) - 1).mean() for tree in trees]
+    assert count_multiply_adds(forest) == pytest.approx(sum(per_tree), abs=0.5)
 
 
 def test_a_net_with_a_splitter_may_decline_weights():

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from skmsc._checks import no_half_fit
+from skmsc._checks import is_number, no_half_fit
 from skmsc._sklearn import Interval, StrOptions, is_dataframe
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._exit_training import FIRST, ExitNet
@@ -17,7 +17,7 @@ from skmsc.neural._exits import EXITS, MultiExitModule
 from skmsc.neural._modules import to_proba
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
-from skmsc.neural._tabular_input import find_device
+from skmsc.neural._tabular_input import AUTO_VALIDATION, find_device, split_rows
 from skmsc.neural._tabular_net import PREDICT_ROWS, TabularNet
 
 
@@ -244,6 +244,48 @@ class MultiExitNet(TabularNet):
                 scaling, self.trunk, self._trunk_params(), torch.zeros(n_classes)
             )
         return _count(module, torch.zeros(1, n_features))
+
+    def validation_share(self, n_rows):
+        """Share of so many rows that `validation` would draw by chance; None: it would not."""
+        if is_number(self.validation):
+            return self.validation
+        automatic = isinstance(self.validation, str)
+        return AUTO_VALIDATION[1] if automatic and n_rows >= AUTO_VALIDATION[0] else None
+
+    def choose_validation(self, X, y, sample_weight=None, split_params=None):
+        """Rows that a fit on the same rows would train on, and rows that it would validate with.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0 of the rows.
+        split_params : dict, default=None
+            What the splitter of `validation` takes.
+
+        Returns
+        -------
+        split : tuple of two ndarrays of int, or None
+            None where no row of these validates.
+        """
+        if self.validation is None or isinstance(self.validation, tuple):
+            return None
+        self._check_parameters()
+        classes, codes = np.unique(y, return_inverse=True)
+        parts = split_rows(
+            self.validation,
+            X,
+            np.asarray(y),
+            codes,
+            np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0,
+            classes=classes,
+            split_params=self._check_split_params(split_params or {}),
+            seed=self._draw_seed(),
+        )
+        return None if parts is None or parts.valid is None else (parts.train, parts.valid)
 
     def run_exit(self, k, carry):
         """Run a block and its exit.

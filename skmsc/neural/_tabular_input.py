@@ -10,7 +10,7 @@ from skmsc._checks import is_number
 from skmsc.neural._tabular_training import Parts
 from skmsc.splits import make_splits
 
-_AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
+AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
 
 # What TabularNet sets itself and net_params may not hold: with all that begins so, or as it stands.
 _OWN_PREFIXES = ("module", "dataset", "iterator_train", "iterator_valid", "train_split")
@@ -148,7 +148,7 @@ def split_rows(validation, X, y, codes, used, *, classes, split_params, seed):
     """
     idx = np.flatnonzero(used)
     if isinstance(validation, str):  # "auto"
-        least, share = _AUTO_VALIDATION
+        least, share = AUTO_VALIDATION
         validation = share if idx.size >= least else None
     if validation is None:
         return None if idx.size == codes.size else Parts(idx, None)

@@ -1,6 +1,10 @@
 """Cuts of one confidence or of several in a row, from cumulative sums over distinct values."""
 
+from bisect import bisect_left
+
 import numpy as np
+
+from skmsc.calibration import fit_calibration
 
 # Sums of weights carry rounding; a budget of .29 on 100 rows means 29 rows.
 SLACK = 1e-9
@@ -113,6 +117,40 @@ def cuts_by_pass(scores, rates):
         cuts.append(cut)
         waiting &= confidence < cut
     return cuts
+
+
+def cuts_by_agreement(scores, measure, most):
+    """One cut for each early stage, all at one level of agreement with the last.
+
+    How likely a stage of some confidence agrees with the last stage is a monotone function of the
+    confidence, fitted for each stage. All stages answer from the same likelihood on: the highest at
+    which ``measure(stage)``, of the stages where the rows leave, is at most `most`.
+    """
+    n_early, weight = scores.n_stages - 1, scores.sample_weight
+    confidence = np.column_stack([scores.confidence(k) for k in range(n_early)])
+    level = np.column_stack(
+        [_agreement(confidence[:, k], ~scores.disagrees(k), weight) for k in range(n_early)]
+    )
+    levels = np.append(np.inf, np.unique(level)[::-1])  # from no early answer to all at stage 0
+
+    def is_met(j):
+        answered = np.column_stack([level >= levels[j], np.ones(len(level), dtype=bool)])
+        return measure(answered.argmax(axis=1)) <= most * (1 + SLACK)
+
+    first = bisect_left(range(levels.size - 1), True, key=is_met)
+    return [_cut_at(confidence[:, k], level[:, k] >= levels[first]) for k in range(n_early)]
+
+
+def _agreement(confidence, agrees, weight):
+    """Fitted likelihood of agreement of each row, a monotone function of its confidence."""
+    scores = np.column_stack([1.0 - confidence, confidence])
+    return fit_calibration("sigmoid", scores, agrees.astype(np.intp), weight)(scores)[:, 1]
+
+
+def _cut_at(confidence, answered):
+    """Cut between rows that are answered, those of the highest confidences, and the others."""
+    values = np.unique(confidence)[::-1]
+    return cut_below(values, np.unique(confidence[answered]).size)
 
 
 def geometric(rate, n_early):

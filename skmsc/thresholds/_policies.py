@@ -10,6 +10,7 @@ from skmsc._checks import as_numbers, is_number
 from skmsc.thresholds._cuts import (
     SLACK,
     cut_for_loss,
+    cuts_by_agreement,
     cuts_by_class,
     cuts_by_loss,
     cuts_by_pass,
@@ -28,9 +29,13 @@ class PassBudget(BaseEstimator):
     Parameters
     ----------
     max_pass_rate : float or sequence of float, default=0.1
-        Share of rows in [0, 1] that may reach the last stage. With more than two stages the rates
-        of the stages between fall by one factor from stage to stage; a sequence of n_stages - 1
-        rates, one for each later stage, sets them one by one.
+        Share of rows in [0, 1] that may reach the last stage. A sequence of n_stages - 1 rates, one
+        for each later stage, sets them one by one.
+    spread : {"geometric", "agreement"}, default=None
+        Which stages answer the others, with more than two stages. "geometric": the pass rates fall
+        by one factor from stage to stage. "agreement": all stages answer from one likelihood on
+        that they agree with the last, a function of the confidence that is fitted for each stage.
+        None: "agreement" in an `EarlyExitClassifier`, "geometric" in a cascade.
 
     Examples
     --------
@@ -39,13 +44,20 @@ class PassBudget(BaseEstimator):
     PassBudget(max_pass_rate=0.05)
     """
 
-    needs_last_stage = needs_labels = False  # it looks at the early stages' scores only
+    needs_labels = False
 
-    def __init__(self, max_pass_rate=0.1):
+    def __init__(self, max_pass_rate=0.1, spread=None):
         self.max_pass_rate = max_pass_rate
+        self.spread = spread
+
+    @property
+    def needs_last_stage(self):
+        """Whether it looks at the last stage's scores, too."""
+        return self.spread == "agreement"
 
     def check(self, *, n_stages, stage_costs=None):
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
+        _check_spread(self)
         if is_number(self.max_pass_rate):
             _check_share(self, "max_pass_rate")
             return
@@ -59,9 +71,15 @@ class PassBudget(BaseEstimator):
 
     def find_thresholds(self, scores):
         """Threshold matrix for the given `StageScores`."""
-        n_early = scores.n_stages - 1
-        rates = self.max_pass_rate
+        n_early, rates = scores.n_stages - 1, self.max_pass_rate
         if np.ndim(rates) == 0:
+            if _spreads_by_agreement(self, scores):
+                weight = scores.sample_weight
+
+                def pass_rate(stage):
+                    return weight[stage == n_early].sum() / weight.sum()
+
+                return scores.matrix(cuts_by_agreement(scores, pass_rate, rates))
             rates = geometric(rates, n_early)
         return scores.matrix(cuts_by_pass(scores, rates))
 
@@ -77,6 +95,8 @@ class CostBudget(BaseEstimator):
     max_cost : float
         Mean cost of a row, in the units of the estimator's ``stage_costs``. The first stage runs
         on every row, so it must be at least that stage's cost.
+    spread : {"geometric", "agreement"}, default=None
+        As in `PassBudget`.
 
     Examples
     --------
@@ -85,13 +105,20 @@ class CostBudget(BaseEstimator):
     CostBudget(max_cost=2.5)
     """
 
-    needs_last_stage = needs_labels = False  # it looks at the early stages' scores only
+    needs_labels = False
 
-    def __init__(self, max_cost):
+    def __init__(self, max_cost, spread=None):
         self.max_cost = max_cost
+        self.spread = spread
+
+    @property
+    def needs_last_stage(self):
+        """Whether it looks at the last stage's scores, too."""
+        return self.spread == "agreement"
 
     def check(self, *, n_stages, stage_costs=None):
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
+        _check_spread(self)
         if not is_number(self.max_cost):
             raise TypeError(f"max_cost must be a number >= 0; got {self.max_cost!r}.")
         if not self.max_cost >= 0:
@@ -112,6 +139,13 @@ class CostBudget(BaseEstimator):
             )
         self.check(n_stages=scores.n_stages, stage_costs=costs)
         n_early = scores.n_stages - 1
+        if _spreads_by_agreement(self, scores):
+            total = np.cumsum(costs)
+
+            def mean_cost(stage):
+                return np.average(total[stage], weights=scores.sample_weight)
+
+            return scores.matrix(cuts_by_agreement(scores, mean_cost, self.max_cost))
         # One family of settings, from cheap to dear, indexed by the pass rate of the last stage:
         # the planned cost grows with it, so bisection finds the dearest one within the budget.
         low, high = 0.0, 1.0
@@ -361,6 +395,17 @@ def caught_positives_needed(policy, n_stages):
     n_early = max(n_stages - 1, 1)
     share, error = (1 - policy.min_recall) / n_early, (1 - policy.confidence) / n_early
     return int(np.ceil(np.log(error) / np.log1p(-share) - SLACK))
+
+
+def _spreads_by_agreement(policy, scores):
+    """Whether all stages answer at one level of agreement; two stages have one cut either way."""
+    return scores.n_stages > 2 and (policy.spread or scores.spread) == "agreement"
+
+
+def _check_spread(policy):
+    """Raise unless `spread` is known."""
+    if policy.spread not in (None, "geometric", "agreement"):
+        raise ValueError(f"spread must be 'geometric', 'agreement' or None; got {policy.spread!r}.")
 
 
 def _check_share(policy, name, *, low_open=False, optional=False):

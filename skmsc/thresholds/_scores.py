@@ -86,8 +86,10 @@ class StageScores:
         Names, for messages.
     untouched : bool
         Whether no stage, calibrator or catch threshold saw these rows.
-    measure : {"max_proba", "margin", "entropy"}
+    measure : {"max_proba", "margin", "entropy"}, default="max_proba"
         What thresholds act on; see `acting`.
+    spread : {"geometric", "agreement"}, default="geometric"
+        How a budget is spread over more than two stages where the policy does not say.
 
     Examples
     --------
@@ -125,6 +127,7 @@ class StageScores:
     stage_names: tuple
     untouched: bool
     measure: str = "max_proba"
+    spread: str = "geometric"
 
     @property
     def n_stages(self):
