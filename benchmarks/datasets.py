@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 CARD_FILE = "fraud_handbook_simulated.parquet"
 ULB_FILE = "creditcard_ulb_subset.parquet"
+MNIST_FILE = "mnist.npz"
 
 CARD_WEEKS = ("2018-05-15", "2018-06-10", "2018-07-05", "2018-07-25")
 CARD_FEATURES = (
@@ -207,6 +208,19 @@ def table(data_dir, name, seed=0):
     no_features = [how.target, *how.drop, *filter(None, [how.split_column])]
     X = frame.drop(columns=no_features)
     return Split(repeat, X.iloc[train], y[train], X.iloc[test], y[test])
+
+
+def mnist(data_dir, n_train):
+    """The first training images and all test images, pixels from 0 to 1 in a row."""
+    check_files(data_dir, MNIST_FILE)
+    with np.load(Path(data_dir) / MNIST_FILE) as parts:
+        X_train, y_train, X_test, y_test = (
+            parts[part] for part in ("x_train", "y_train", "x_test", "y_test")
+        )
+    X_train, X_test = (
+        X.reshape(len(X), -1).astype(np.float32) / 255 for X in (X_train[:n_train], X_test)
+    )
+    return Split("fixed", X_train, y_train[:n_train].astype(int), X_test, y_test.astype(int))
 
 
 def few_rows(split, n_train, seed):

@@ -26,7 +26,7 @@ from skmsc._sklearn import (
     _routing_enabled,
     is_dataframe,
 )
-from skmsc.calibration import fit_calibration
+from skmsc.calibration import Temperature, fit_calibration
 from skmsc.reporting._report import stage_report
 from skmsc.routing import route
 from skmsc.thresholds import (
@@ -45,7 +45,15 @@ _FLOATS = (np.float64, np.float32)
 
 # What a fit leaves beside the attributes that end in an underscore.
 FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_gives_own_arrays")
-FITTED += ("_measure", "_negative", "_other_top", "_positive", "_scorer", "_scorers")
+FITTED += (
+    "_keeps_answers",
+    "_measure",
+    "_negative",
+    "_other_top",
+    "_positive",
+    "_scorer",
+    "_scorers",
+)
 FITTED += ("_stage_names",)
 
 
@@ -63,6 +71,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
     _spread = "geometric"  # of a budget over stages; see `PassBudget`
+    _pieces = None  # how rows are routed; see `skmsc.routing.route`
 
     def _caught(self, X, positive, last_proba):
         """Mask of the positives that the last stage catches; None without a positive class.
@@ -301,6 +310,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             self.stage_costs_,
             answer=answer or self._answer,
             acting=None if self._measure == "max_proba" else self._acting,
+            pieces=self._pieces,
         )
 
     def _acting(self, scores):
@@ -349,6 +359,12 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """Set the threshold matrix and what follows from it."""
         two = thresholds.shape[1] == 2 and self._measure == "max_proba"
         self._other_top = _other_top(thresholds, self._calibrations) if two else None
+        self._keeps_answers = [
+            (self._other_top[k] < 0.5).all() if two else _keeps_likeliest(cuts, calibration)
+            for k, (cuts, calibration) in enumerate(
+                zip(thresholds[:-1], self._calibrations[:-1], strict=True)
+            )
+        ] + [True]
         self.thresholds_ = thresholds
 
     def _calibrated(self, k, scores, overwrite=False):
@@ -362,8 +378,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         Calibrated probabilities; those of the other classes are lowered, if need be, until the
         class that the stage answers is the likeliest.
         """
-        keeps = self._other_top is not None and (self._other_top[k] < 0.5).all()
-        if keeps or k == len(self._calibrations) - 1:
+        if self._keeps_answers[k]:
             # New memory costs large arrays more than the arithmetic does.
             return self._calibrated(k, scores, overwrite=self._gives_own_arrays[k])
         return self._keep_answer(k, scores, self._calibrated(k, scores))
@@ -548,6 +563,11 @@ def _other_top(thresholds, calibrations):
             proba = at_cut if calibrations[k] is None else calibrations[k](at_cut)
             top[k, c] = proba[0, 1 - c] if thresholds[k, c] <= 1 else 0.0
     return top
+
+
+def _keeps_likeliest(cuts, calibration):
+    """Whether a stage answers with its likeliest class, and that stays so in its probabilities."""
+    return (cuts == cuts[0]).all() and isinstance(calibration, (Temperature, type(None)))
 
 
 def _below_half(proba, top):

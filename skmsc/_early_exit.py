@@ -10,12 +10,11 @@ from sklearn.utils import check_random_state
 
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._checks import check_weight, is_number, no_half_fit
-from skmsc._sklearn import _num_samples, _VisualBlock, take_rows
+from skmsc._sklearn import _VisualBlock, take_rows
 from skmsc._splitters import TimeDelaySplit
 from skmsc.calibration import check_calibration
 from skmsc.out_of_fold import seeds_for
-from skmsc.routing import Routing
-from skmsc.stacking import fit_stack, stack_logs, stacked
+from skmsc.stacking import as_stack_logs, fit_stack, stack_logs, stacked
 from skmsc.stages import (
     check_costly,
     check_countable,
@@ -41,8 +40,8 @@ from skmsc.thresholds import (
 from skmsc.training.exits import check_exit_weighting, start_weigher
 from skmsc.training_rows import choose_held_out, choose_training_rows
 
-# Rows that are routed together: their hidden features lie in memory at once.
-_ROWS_AT_ONCE = 65_536
+# Rows that run through the net together, so that their hidden features stay in the cache.
+_ROWS_AT_ONCE = 4096
 
 
 class EarlyExitClassifier(MultiStageClassifier):
@@ -472,41 +471,35 @@ default="learned"
 
     def _steps(self):
         """Steps for `skmsc.routing.route`; the exits run on hidden features."""
-        steps = [partial(self.net_.run_exit, k) for k in range(self.net_.n_exits_)]
-        if self._scorer is not None:
-            steps.insert(0, self._scorer.step)
-        if self.ensemble_weights_ is None:
-            return steps
-        return [partial(self._stacked_step, k, step) for k, step in enumerate(steps)]
+        n_before = len(self._stage_names) - self.net_.n_exits_
+        recalls = self.ensemble_weights_ is not None
+        steps = [partial(self.net_.run_exit, k, log=recalls) for k in range(self.net_.n_exits_)]
+        if not recalls:
+            return [self._scorer.step] * n_before + steps
+        steps = [partial(self._recalling_step, k + n_before, s) for k, s in enumerate(steps)]
+        return [self._first_recalled_step] * n_before + steps
 
-    def _stacked_step(self, k, step, carry):
-        """A step whose scores are combined with those of the steps before it."""
-        before, logs = (carry.carry, carry.logs) if k else (carry, ())
-        proba, after = step(before)
-        weights = self.ensemble_weights_[k, : k + 1]
-        is_last = k == len(self._stage_names) - 1
-        if len(weights) > 1 or not is_last:
-            logs = (*logs, stack_logs(proba))
-        if k:
-            proba = stacked(weights, logs)
-        return proba, None if is_last else _Waiting(after, logs)
+    def _first_recalled_step(self, X):
+        """The first stage, whose log-probabilities the exits will recall."""
+        proba = self._scorer(X)
+        return proba, _Waiting(X, (stack_logs(proba),))
+
+    def _recalling_step(self, k, run_exit, carry):
+        """An exit whose answer combines its own scores with those of the stages before it."""
+        carry, logs = (carry.carry, carry.logs) if k else (carry, ())
+        log_proba, carry = run_exit(carry)
+        logs = (*logs, as_stack_logs(log_proba))
+        proba = stacked(self.ensemble_weights_[k, : k + 1], logs)
+        return proba, None if carry is None else _Waiting(carry, logs)
 
     def _asks_last(self, thresholds):
         """Whether a `thresholds` argument looks at the last stage's scores: budgets do here."""
         return needs_rows(thresholds)
 
-    def _route(self, X, answer=None):
-        """Routing of checked rows, so many at once."""
-        parts = [super(EarlyExitClassifier, self)._route(part, answer) for part in _parts(X)]
-        if len(parts) == 1:
-            return parts[0]
-        columns = zip(*((part.stage, part.proba, part.cost) for part in parts), strict=True)
-        return Routing(*(None if c[0] is None else np.concatenate(c) for c in columns))
-
-    def _stage_proba(self, X, early_only=False):
-        """Scores of all stages on checked rows, so many at once."""
-        parts = [super(EarlyExitClassifier, self)._stage_proba(p, early_only) for p in _parts(X)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    @property
+    def _pieces(self):
+        """From which step on rows are routed so many at once."""
+        return len(self._stage_names) - self.net_.n_exits_, _ROWS_AT_ONCE
 
     def _stage_parts(self):
         """The (name, part) pairs that are fitted."""
@@ -550,12 +543,3 @@ class _Waiting:
     def take_rows(self, idx):
         """The same of some of the rows, integers."""
         return _Waiting(take_rows(self.carry, idx), tuple(log[idx] for log in self.logs))
-
-
-def _parts(X):
-    """X itself, or pieces of it with so many rows."""
-    n_rows = _num_samples(X)
-    if n_rows <= _ROWS_AT_ONCE:
-        return [X]
-    starts = range(0, n_rows, _ROWS_AT_ONCE)
-    return (take_rows(X, np.arange(k, min(k + _ROWS_AT_ONCE, n_rows))) for k in starts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar, root
-from scipy.special import expit, logit, logsumexp, softmax
+from scipy.special import expit, logit, logsumexp
 
 __all__ = []  # for the package's own use
 
@@ -33,7 +33,7 @@ class _Sigmoid:
 
     def __call__(self, score):
         """Overwrites the score, since new memory costs large arrays more than the arithmetic."""
-        odds = _held_back(score, self.limit)
+        odds = held_back(score, self.limit)
         odds *= -self.slope
         odds -= self.intercept
         with np.errstate(over="ignore"):  # a probability below 1e-308 is 0
@@ -91,7 +91,17 @@ class Temperature:
 
     def __call__(self, scores, overwrite=False):
         """Probabilities of shape (n_samples, n_classes)."""
-        return softmax(self.slope * relative_logs(scores, self.limit), axis=1)
+        logs = relative_logs(scores, self.limit)
+        logs *= self.slope
+        return softmax_in_place(logs)
+
+
+def softmax_in_place(scores):
+    """Softmax over the last axis, written over the scores."""
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
 
 
 def relative_logs(proba, limit):
@@ -100,9 +110,13 @@ def relative_logs(proba, limit):
     A new array of the shape (..., n_classes) of the probabilities.
     """
     with np.errstate(divide="ignore"):
-        logs = np.log(proba)
+        return over_highest(np.log(proba), limit)
+
+
+def over_highest(logs, limit):
+    """Log-probabilities over the highest of the row, held back beyond a limit; overwrites them."""
     logs -= logs.max(axis=-1, keepdims=True)
-    return _held_back(logs, limit)
+    return held_back(logs, limit)
 
 
 def _fit_temperature(scores, y, weight):
@@ -181,7 +195,7 @@ def _score(scores, c, from_decisions):
         return np.log(odds, out=odds)
 
 
-def _held_back(score, limit):
+def held_back(score, limit):
     """Scores that hardly grow beyond the limit, finite and in their order."""
     if limit == np.inf or (score.size and -limit <= score.min() and score.max() <= limit):
         return score
@@ -197,7 +211,7 @@ def _fit_sigmoid(score, target, weight, bounded):
         # Log-odds count as no more extreme than what this many rows could tell: else a few rows
         # that a booster is sure of and wrong about, or a forest's 0, would flatten the slope.
         limit = np.log(2.0 * (n_pos + n_neg))
-    score = _held_back(score, limit)
+    score = held_back(score, limit)
     smooth = np.where(target, (n_pos + 1.0) / (n_pos + 2.0), 1.0 / (n_neg + 2.0))
     mean, spread = np.average(score, weights=weight), np.ptp(score)
     share = logit(np.average(smooth, weights=weight))

@@ -49,7 +49,7 @@ class Routing:
         return f"Routing({self.stage.size} rows, answered per stage {counts}, mean cost {cost})"
 
 
-def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None):
+def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, pieces=None):
     """Run the stages in order, each only on the rows that are still waiting.
 
     Parameters
@@ -72,6 +72,9 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None):
     acting : callable, default=None
         ``acting(scores)`` gives what thresholds act on, of the shape of the scores, such as their
         margins. None: the scores themselves.
+    pieces : tuple of (int, int), default=None
+        ``(k, n_rows)``: from step k on rows are routed so many at once, whose hidden features stay
+        in the cache from one step to the next.
 
     Returns
     -------
@@ -94,27 +97,50 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None):
     """
     n_samples = _num_samples(X)
     stage = np.zeros(n_samples, dtype=np.intp)
-    waiting = None  # idx of the rows that no stage has answered; None: all of them
-    carry = X
-    for k, step in enumerate(steps):
-        scores, carry = step(carry)
-        is_last = k == len(steps) - 1
-        if not is_last:
-            acts = scores if acting is None else acting(scores)
-            passed = np.flatnonzero(~reaches(acts, thresholds[k]))
-        answers = scores if answer is None else answer(k, scores)
-        if waiting is None:
-            own = np.array if answer is None else np.asarray  # the scores are the step's
-            proba = own(answers, dtype=np.float64)
+    proba = np.empty((n_samples, np.shape(thresholds)[1]))
+    _run(steps, 0, X, None, stage, proba, np.asarray(thresholds), answer, acting, pieces)
+    cost = None if stage_costs is None else np.cumsum(stage_costs)[stage]
+    return Routing(stage, proba, cost)
+
+
+def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting, pieces):
+    """Run the steps from `first` on; write where the waiting rows leave, and with what.
+
+    `waiting` are the indices of the rows that no stage has answered; None: all of them.
+    """
+    for k in range(first, len(steps)):
+        if pieces is not None and k == pieces[0]:
+            n_rows = len(stage) if waiting is None else waiting.size
+            if n_rows > pieces[1]:
+                for start in range(0, n_rows, pieces[1]):
+                    idx = np.arange(start, min(start + pieces[1], n_rows))
+                    mine = idx if waiting is None else waiting[idx]
+                    part = take_rows(carry, idx)
+                    _run(steps, k, part, mine, stage, proba, thresholds, answer, acting, None)
+                return
+        scores, carry = steps[k](carry)
+        if k == len(steps) - 1:
+            passed = np.empty(0, dtype=np.intp)
         else:
-            proba[waiting] = answers
+            acts = scores if acting is None else acting(scores)
+            reached = reaches(acts, thresholds[k])
+            passed = np.flatnonzero(~reached)
+        if waiting is not None:
             stage[waiting] = k
-        if is_last or passed.size == 0:
-            break
+        if 4 * passed.size < len(scores):  # to leave out few rows costs more than to answer them
+            proba[... if waiting is None else waiting] = _answers(answer, k, scores)
+        elif passed.size < len(scores):
+            mine = np.flatnonzero(reached)
+            proba[mine if waiting is None else waiting[mine]] = _answers(answer, k, scores[mine])
+        if passed.size == 0:
+            return
         if passed.size < len(scores):
             waiting = passed if waiting is None else waiting[passed]
             carry = take_rows(carry, passed)
         elif waiting is None:
             waiting = passed
-    cost = None if stage_costs is None else np.cumsum(stage_costs)[stage]
-    return Routing(stage, proba, cost)
+
+
+def _answers(answer, k, scores):
+    """What stage k answers to rows of such scores."""
+    return scores if answer is None else answer(k, scores)

@@ -7,9 +7,9 @@ told something about it, and none of it costs another pass.
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 
-from skmsc.calibration import relative_logs
+from skmsc.calibration import over_highest, relative_logs, softmax_in_place
 
 __all__ = []  # for the package's own use
 
@@ -57,6 +57,11 @@ def stack_logs(proba):
     return relative_logs(proba, _LIMIT)
 
 
+def as_stack_logs(logs):
+    """The same from log-probabilities, which are overwritten."""
+    return over_highest(logs, _LIMIT)
+
+
 def stacked(weights, logs):
     """Probabilities (n, n_classes) of stage k from the log-probabilities of stages 0 to k.
 
@@ -70,7 +75,7 @@ def stacked(weights, logs):
     total = weights[0] * logs[0]
     for weight, log in zip(weights[1:], logs[1:], strict=True):
         total += weight * log
-    return softmax(total, axis=1)
+    return softmax_in_place(total)
 
 
 def _most_likely(logs, y, sample_weight):

@@ -69,8 +69,9 @@ def tabm_exits(n_inputs, n_classes, width, depth, dropout, **params):
     """An exit of all members behind every layer of a TabM (arXiv 2410.24210)."""
     model = tabm_trunk(n_inputs, width, depth, dropout, **params)
     first, *others = model.backbone.blocks
+    affine = getattr(model.backbone, "affine", nn.Identity())  # what tells the members of a mini
     heads = [MemberHeads(model.backbone.k, width, n_classes) for _ in range(depth)]
-    return Exits([nn.Sequential(model.ensemble_view, first), *others], heads)
+    return Exits([nn.Sequential(model.ensemble_view, affine, first), *others], heads)
 
 
 EXITS = {"mlp": mlp_exits, "resnet": resnet_exits, "tabm": tabm_exits}
@@ -153,12 +154,17 @@ class MultiExitModule(nn.Module):
             try:
                 with torch.no_grad():
                     x = block(x)
-                    shapes.append(tuple(head(x).shape))
+                    logits = head(x)
+                    shapes.append(tuple(logits.shape))
             except (RuntimeError, TypeError, IndexError, AttributeError) as error:
                 raise ValueError(
                     f"Block or head {k} of trunk {name!r} does not run on what the blocks before "
                     f"it make of rows of {n_inputs} inputs: {error}"
                 ) from error
+            if not logits.is_floating_point():
+                raise ValueError(
+                    f"Heads must give floats; head {k} of trunk {name!r} gives {logits.dtype}."
+                )
         self.blocks.train(), self.heads.train()
         valid = len(shapes[0]) in (2, 3) and shapes[0][0] == 2 and shapes[0][-1] == n_classes
         if not valid or len(set(shapes)) > 1:

@@ -4,6 +4,7 @@ Shapes: b rows in a batch, n features, d outputs of the trunk, k members of an e
 classes.
 """
 
+import math
 from itertools import pairwise
 from numbers import Integral
 
@@ -223,6 +224,12 @@ def to_proba(logits):
     """Probabilities in float64 of logits (b, C); those of an ensemble (b, k, C) are averaged."""
     proba = torch.softmax(logits.double(), dim=-1)
     return proba if proba.ndim == 2 else proba.mean(dim=1)
+
+
+def to_log_proba(logits):
+    """Logarithms of what `to_proba` gives."""
+    logs = torch.log_softmax(logits.double(), dim=-1)
+    return logs if logs.ndim == 2 else logs.logsumexp(dim=1) - math.log(logs.shape[1])
 
 
 def _make_trunk(trunk, n_inputs, params):

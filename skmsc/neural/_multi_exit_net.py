@@ -14,7 +14,7 @@ from skmsc._sklearn import Interval, StrOptions, is_dataframe
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._exit_training import FIRST, ExitNet
 from skmsc.neural._exits import EXITS, MultiExitModule
-from skmsc.neural._modules import to_proba
+from skmsc.neural._modules import to_log_proba, to_proba
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_input import AUTO_VALIDATION, find_device, split_rows
@@ -287,7 +287,7 @@ class MultiExitNet(TabularNet):
         )
         return None if parts is None or parts.valid is None else (parts.train, parts.valid)
 
-    def run_exit(self, k, carry):
+    def run_exit(self, k, carry, *, log=False):
         """Run a block and its exit.
 
         Parameters
@@ -297,6 +297,8 @@ class MultiExitNet(TabularNet):
         carry : {ndarray, sparse matrix, dataframe} of shape (n_samples, n_features), or Hidden
             For exit 0 rows, numeric and without what the net does not accept; for another what the
             exit before it gave, or some of its rows (its `take_rows`).
+        log : bool, default=False
+            Whether to give the logarithms of the probabilities.
 
         Returns
         -------
@@ -311,13 +313,16 @@ class MultiExitNet(TabularNet):
             module.eval()
         if isinstance(carry, Hidden):
             pieces = carry.features.split(PREDICT_ROWS)
+        elif not carry.shape[0]:
+            pieces = [torch.zeros(carry.shape)]
         else:
             pieces = (batch for batch, _ in TensorBatches(Dataset(carry), PREDICT_ROWS))
         is_last, proba, hidden = k == self.n_exits_ - 1, [], []
+        answer = to_log_proba if log else to_proba
         with torch.inference_mode():
             for piece in pieces:
                 logits, features = module.run(k, piece.to(device))
-                proba.append(to_proba(logits).cpu())
+                proba.append(answer(logits).cpu())
                 if not is_last:
                     hidden.append(features)
         proba = _joined(proba).numpy()

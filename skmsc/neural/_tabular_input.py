@@ -16,7 +16,7 @@ AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes su
 _OWN_PREFIXES = ("module", "dataset", "iterator_train", "iterator_valid", "train_split")
 _OWN = ("lr", "max_epochs", "batch_size", "device", "warm_start", "classes", "verbose")
 _OWN += ("predict_nonlinearity", "logit_offset", "optimizer__lr", "criterion")
-_OWN += ("criterion__reduction",)
+_OWN += ("criterion__reduction", "weigher")
 
 
 def is_splitter(validation):

@@ -669,9 +669,11 @@ class TabularNet(ClassifierMixin, BaseEstimator):
 
     def _warn_if_nothing_learned(self, codes, weight, parts, shares):
         """Warn when the loss is not below that of the class shares alone."""
+        valid = parts and parts.valid
         if any(name.startswith("criterion") for name in self.net_params or {}):
             return  # another loss, of unknown floor
-        valid = parts and parts.valid
+        if valid is None and getattr(self.net_, "weigher", None) is not None:
+            return  # a loss with other weights
         name, epoch = "valid_loss", self.best_epoch_ - 1
         if valid is None:
             name, epoch = "train_loss", len(self.net_.history) - 1

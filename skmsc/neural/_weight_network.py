@@ -5,6 +5,7 @@ a first stage that is not part of the net.
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from functools import partial
 
@@ -13,6 +14,12 @@ from torch import nn
 from torch.func import functional_call, jvp
 
 from skmsc.neural._exit_training import confidences
+
+# Torch compiles its forward-mode formulas at their first use, by a function that warns that it is
+# deprecated: that is torch's business, and over with here.
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
+    jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 class WeightNetwork(nn.Module):
@@ -77,7 +84,9 @@ class LearnedWeigher:
         self.n_batches = 0
 
     def weigh(self, loss, confidence):
-        """Weights of shape (b, K) of the rows of a batch."""
+        """Weights of shape (b, K) of the rows of a batch; one exit has nothing to weigh."""
+        if loss.shape[1] == 1:
+            return torch.ones_like(loss)
         self._make_network(loss)
         with torch.no_grad():
             return self.network(loss)
@@ -211,10 +220,9 @@ def pseudo_step_of(optimizer):
 
     if isinstance(optimizer, torch.optim.SGD):
         step_one = _sgd
-    elif isinstance(optimizer, torch.optim.AdamW):
-        step_one = partial(_adam, decoupled=True)
-    elif isinstance(optimizer, torch.optim.Adam):
-        step_one = _adam
+    elif isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+        decoupled = isinstance(optimizer, torch.optim.AdamW)
+        step_one = partial(_adam, decoupled=decoupled)
     else:
         step_one = _plain
     return pseudo_step
@@ -239,11 +247,11 @@ def _sgd(part, gradient, state, group):
     return part - rate * buffer, rate * share
 
 
-def _adam(part, gradient, state, group, decoupled=False):
+def _adam(part, gradient, state, group, decoupled):
     first, second = group["betas"]
     n_steps = float(state.get("step", 0)) + 1
     decay = group["lr"] * group["weight_decay"]
-    if decoupled:
+    if decoupled or group.get("decoupled_weight_decay", False):
         part = part * (1 - decay)
     else:
         gradient = gradient + group["weight_decay"] * part

@@ -22,6 +22,7 @@ from skmsc.thresholds._policies import (
     CostBudget,
     PassBudget,
     RecallFloor,
+    caught_positives_needed,
     rows_needed,
 )
 from skmsc.thresholds._scores import (

@@ -120,17 +120,22 @@ def cuts_by_pass(scores, rates):
 
 
 def cuts_by_agreement(scores, measure, most):
-    """One cut for each early stage, all at one level of agreement with the last.
+    """One cut for each early stage, all at one price of agreement with the last.
 
     How likely a stage of some confidence agrees with the last stage is a monotone function of the
-    confidence, fitted for each stage. All stages answer from the same likelihood on: the highest at
-    which ``measure(stage)``, of the stages where the rows leave, is at most `most`.
+    confidence, fitted for each stage. A stage answers a row when the chance that it does not agree
+    is worth less than what the next stage costs, at one price for all stages: the lowest at which
+    ``measure(stage)``, of the stages where the rows leave, is at most `most`. Where costs are not
+    known all stages cost the same.
     """
     n_early, weight = scores.n_stages - 1, scores.sample_weight
     confidence = np.column_stack([scores.confidence(k) for k in range(n_early)])
     level = np.column_stack(
         [_agreement(confidence[:, k], ~scores.disagrees(k), weight) for k in range(n_early)]
     )
+    if scores.stage_costs is not None:
+        next_cost = scores.stage_costs[1:] / max(scores.stage_costs[1:].max(), 1e-300)
+        level = (level - 1.0) / np.maximum(next_cost, 1e-6)
     levels = np.append(np.inf, np.unique(level)[::-1])  # from no early answer to all at stage 0
 
     def is_met(j):

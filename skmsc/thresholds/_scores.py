@@ -27,6 +27,7 @@ def acting_scores(proba, confidence):
         return scores
     scores = np.full_like(proba, -np.inf)
     certainty = 1.0 + xlogy(proba, proba).sum(axis=-1) / np.log(proba.shape[-1])
+    np.clip(certainty, 0.0, 1.0, out=certainty)  # a uniform distribution may round to less
     np.put_along_axis(scores, proba.argmax(axis=-1)[..., None], certainty[..., None], axis=-1)
     return scores
 

@@ -124,7 +124,11 @@ class SurvivorWeights(BaseEstimator):
     def weigh(self, loss, confidence):
         """Weights of shape (n_rows, n_exits) of the rows of a batch."""
         n_rows, n_stages = confidence.shape
-        rank = confidence.argsort(dim=0).argsort(dim=0).to(loss) / max(n_rows - 1, 1)
+        rank = loss.new_empty(confidence.shape)
+        for j in range(n_stages):  # equally sure rows share the mean of their ranks
+            _, own, count = confidence[:, j].unique(return_inverse=True, return_counts=True)
+            count = count.to(loss)
+            rank[:, j] = (count.cumsum(0) - (count + 1) / 2)[own] / max(n_rows - 1, 1)
         passes = ((self.pass_rate - rank) / self.temperature).sigmoid()
         n_before = n_stages - loss.shape[1]  # stages that are not part of the net
         reach = passes.cumprod(dim=1).roll(1, dims=1)
@@ -228,10 +232,11 @@ class _Function:
     def weigh(self, loss, confidence):
         """Weights of shape (n_rows, n_exits) of the rows of a batch."""
         weights = self.function(loss, confidence)
-        if getattr(weights, "shape", None) != loss.shape:
+        if type(weights) is not type(loss) or weights.shape != loss.shape:
+            is_tensor = type(weights) is type(loss)
             raise ValueError(
                 f"exit_weighting={self.function!r} must return a tensor of shape "
-                f"{tuple(loss.shape)}; got {getattr(weights, 'shape', type(weights).__name__)}."
+                f"{tuple(loss.shape)}; got {weights.shape if is_tensor else type(weights).__name__}."
             )
         if not bool(((weights >= 0) & (weights < float("inf"))).all()):
             raise ValueError(f"exit_weighting={self.function!r} must return finite weights >= 0.")

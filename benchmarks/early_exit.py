@@ -1,0 +1,510 @@
+"""Does early exit pay, and what lifts the curve of accuracy over cost?
+
+Run alone with ``python -m benchmarks.early_exit --data DIR [--quick]``.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.command import parse_arguments
+from benchmarks.datasets import (
+    CARD_FILE,
+    MNIST_FILE,
+    TABLES,
+    card_week,
+    check_files,
+    mnist,
+    one_hot,
+    table,
+)
+from benchmarks.objective import (
+    expect,
+    expectation_table,
+    interval,
+    markdown_table,
+    plus_minus,
+    write,
+)
+
+N_MNIST = 20_000  # training images
+CARD_WEEK = "2018-07-05"
+DATASETS = ("letter", "pendigits", "adult", "bank", "card", "mnist")
+RARE = ("bank", "card")  # judged by average precision, the others by accuracy
+TUNE_SHARE = 0.15
+N_SEEDS, N_QUICK_SEEDS = 5, 2
+BUDGETS = np.linspace(0.3, 0.9, 13)  # of the cost of all stages
+WEIGHTINGS = ("uniform", "learned", "survivors", "focal")
+RATES = (0.002, 0.004, 0.008)
+DEPTH, WIDTH = 4, 256
+NET = {"width": WIDTH, "depth": DEPTH, "batch_size": 256, "max_epochs": 50, "device": "cpu"}
+# What was chosen once for all methods on rows of their own, by trials on the tuning rows.
+OF_DATA = {"letter": {"dropout": 0.1}, "pendigits": {"dropout": 0.3}}
+MEANS = {
+    "plain": (False, "geometric"),
+    "by agreement": (False, "agreement"),
+    "ensemble": (True, "geometric"),
+    "ensemble, by agreement": (True, "agreement"),
+}
+DEFAULT_MEANS = "ensemble, by agreement"
+SINGLE, FIRST, FALLBACK = (
+    "net of the last exit alone",
+    "logistic regression alone",
+    "scikit-fallback",
+)
+LIGHTGBM = "LightGBM"
+
+
+# --- data -------------------------------------------------------------------------------------
+def load(data_dir, name):
+    """One of `DATASETS`: arrays, labels 0, 1, ..."""
+    if name == "card":
+        return card_week(data_dir, CARD_WEEK)
+    if name == "mnist":
+        return mnist(data_dir, N_MNIST)
+    split = one_hot(table(data_dir, name))
+    X_train, X_test = (np.asarray(X, dtype=np.float64) for X in (split.X_train, split.X_test))
+    return replace(split, X_train=X_train, X_test=X_test)
+
+
+def parts_of(data_dir, name, seed, quick):
+    """Rows that train, rows that tune, and test rows: (X, y) each."""
+    split = load(data_dir, name)
+    X, y = split.X_train, split.y_train
+    if quick:
+        keep = train_test_split(np.arange(len(y)), train_size=3000, stratify=y, random_state=0)[0]
+        X, y = X[keep], y[keep]
+    train, tune = train_test_split(
+        np.arange(len(y)), test_size=TUNE_SHARE, stratify=y, random_state=seed
+    )
+    return (X[train], y[train]), (X[tune], y[tune]), (split.X_test, split.y_test)
+
+
+def make_first():
+    """The sklearn exit 0."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=60))
+
+
+def value_of(name, y, proba):
+    """Accuracy, or average precision where positives are rare."""
+    if name in RARE:
+        return float(average_precision_score(y, proba[:, 1]))
+    return float((proba.argmax(axis=1) == y).mean())
+
+
+# --- fits -------------------------------------------------------------------------------------
+def net_parameters(name, seed, lr, quick):
+    """Of a `MultiExitNet` or a `TabularNet`."""
+    quick_ones = {"max_epochs": 3} if quick else {}
+    return NET | OF_DATA.get(name, {}) | {"lr": lr, "random_state": seed} | quick_ones
+
+
+def fit_exits(name, train, weighting, lr, seed, quick):
+    """EarlyExitClassifier on the training rows, all of them: tuning rows are kept outside."""
+    from skmsc import EarlyExitClassifier
+    from skmsc.neural import MultiExitNet
+
+    model = EarlyExitClassifier(
+        make_first(),
+        MultiExitNet(**net_parameters(name, seed, lr, quick)),
+        exit_weighting=weighting,
+        thresholds=1.0,
+        calibration=None,
+        validation_fraction=None,
+        cv=3,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(*train)
+
+
+def stage_scores(model, X, ensemble):
+    """Scores of all stages on rows, with what earlier stages said or without."""
+    weights = model.ensemble_weights_
+    if not ensemble:
+        model.ensemble_weights_ = None
+    scores = model.stage_proba(X)
+    model.ensemble_weights_ = weights
+    return scores
+
+
+def curve(name, tune, test, costs, spread):
+    """Realised cost and value on test rows for every budget; thresholds from tuning rows.
+
+    `tune` and `test` are pairs of stage scores and labels. Each stage's scores are tempered once,
+    on the tuning rows, so that rows of different stages compare.
+    """
+    from skmsc import CostBudget
+    from skmsc.calibration import fit_calibration
+    from skmsc.thresholds import StageScores, eager_stage, fit_thresholds
+
+    scores, y = tune
+    n_stages, ones = scores.shape[1], np.ones(len(y))
+    maps = [fit_calibration("temperature", scores[:, k], y, ones) for k in range(n_stages)]
+    answers = np.stack([maps[k](test[0][:, k]) for k in range(n_stages)], axis=1)
+    seen = StageScores(
+        stage_proba=scores,
+        y=y,
+        sample_weight=ones,
+        negative=None,
+        caught=None,
+        stage_costs=costs,
+        stage_names=tuple(map(str, range(n_stages))),
+        untouched=True,
+    )
+    points = []
+    for budget in BUDGETS:
+        thresholds = fit_thresholds(CostBudget(float(budget), spread=spread), seen)
+        stage = eager_stage(test[0], thresholds)
+        proba = np.take_along_axis(answers, stage[:, None, None], axis=1)[:, 0]
+        cost = float(np.cumsum(costs)[stage].mean())
+        points.append((cost, value_of(name, test[1], proba)))
+    return points
+
+
+def area(points):
+    """Mean value over the budgets, each read off the curve at what was really spent."""
+    cost, value = np.array(sorted(points)).T
+    return float(np.interp(BUDGETS, cost, value).mean())
+
+
+def judge(name, model, tune, test):
+    """Records of one fitted model: the curve, area and full value for each of the means."""
+    found = {}
+    for ensemble in (False, True):
+        on_tune, on_test = (stage_scores(model, X, ensemble) for X, _ in (tune, test))
+        full = value_of(name, test[1], on_test[:, -1])
+        for means, (with_ensemble, spread) in MEANS.items():
+            if with_ensemble == ensemble:
+                points = curve(
+                    name, (on_tune, tune[1]), (on_test, test[1]), model.stage_costs_, spread
+                )
+                found[means] = {"points": points, "area": area(points), "full": full}
+        if not ensemble:  # judged without the test rows, to choose learning rates by
+            points = curve(
+                name, (on_tune, tune[1]), (on_tune, tune[1]), model.stage_costs_, "geometric"
+            )
+            found["tuning"] = area(points)
+    return found
+
+
+def run_weighting(data_dir, name, weighting, quick):
+    """Tune the learning rate on the first seed's tuning rows, then fit every seed with it."""
+    seeds = range(N_QUICK_SEEDS if quick else N_SEEDS)
+    rates = RATES[1:2] if quick else RATES
+    train, tune, test = parts_of(data_dir, name, 0, quick)
+    trials = {}
+    for lr in rates:
+        model = fit_exits(name, train, weighting, lr, 0, quick)
+        trials[lr] = judge(name, model, tune, test), model.net_.n_iter_, model.multiply_adds_
+    lr = max(trials, key=lambda rate: trials[rate][0]["tuning"])
+    records = []
+    for seed in seeds:
+        if seed == 0:
+            found, n_epochs, counts = trials[lr]
+        else:
+            train, tune, test = parts_of(data_dir, name, seed, quick)
+            model = fit_exits(name, train, weighting, lr, seed, quick)
+            found, n_epochs = judge(name, model, tune, test), model.net_.n_iter_
+            counts = model.multiply_adds_
+        for means in MEANS:
+            records.append(
+                {
+                    "dataset": name,
+                    "method": weighting,
+                    "means": means,
+                    "seed": seed,
+                    "lr": lr,
+                    "epochs": n_epochs,
+                    "multiply_adds": np.asarray(counts).tolist(),
+                    **found[means],
+                }
+            )
+    return records
+
+
+def run_peers(data_dir, name, seed, quick):
+    """Single models, scikit-fallback's cascade of two of them, and LightGBM's early stop."""
+    from skmsc.neural import TabularNet
+    from skmsc.stages import count_multiply_adds
+
+    train, tune, test = parts_of(data_dir, name, seed, quick)
+    net = TabularNet(**net_parameters(name, seed, 0.002, quick))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        first, net = make_first().fit(*train), net.fit(*train)
+    costs = np.array([count_multiply_adds(first), count_multiply_adds(net)], dtype=float)
+    record = {"dataset": name, "seed": seed}
+    alone = [
+        {**record, "method": method, "full": value_of(name, test[1], model.predict_proba(test[0]))}
+        for method, model in ((FIRST, first), (SINGLE, net))
+    ]
+    peers = [scikit_fallback(name, [first, net], costs, tune, test)]
+    if seed == 0:
+        peers.append(lightgbm_early_stop(name, train, test))
+    return [r | {"multiply_adds": costs.tolist()} for r in alone] + [record | p for p in peers]
+
+
+def scikit_fallback(name, models, costs, tune, test):
+    """Its cascade of two fitted models; thresholds that defer what a budget allows, by quantile.
+
+    Its costs are those of both models, in units of the net alone: it computes nothing twice, and
+    shares nothing.
+    """
+    from skfb.ensemble import ThresholdCascadeClassifier
+
+    costs = costs / costs[1]
+    confidence, points = models[0].predict_proba(tune[0]).max(axis=1), []
+    for budget in BUDGETS:
+        rate = np.clip(budget - costs[0], 0.0, 1.0)
+        threshold = float(np.quantile(confidence, rate))
+        cascade = ThresholdCascadeClassifier(models, [threshold], prefit=True)
+        answer = cascade.predict_proba(test[0])
+        deferred = answer.ensemble_mask.toarray()[:, 1].astype(bool).mean()
+        points.append((float(costs[0] + deferred), value_of(name, test[1], np.asarray(answer))))
+    return {"method": FALLBACK, "points": points, "area": area(points), "full": points[-1][1]}
+
+
+def lightgbm_early_stop(name, train, test):
+    """LightGBM, and its own early stop over trees at two margins, as shares of its time."""
+    from lightgbm import LGBMClassifier
+
+    model = LGBMClassifier(n_jobs=1, random_state=0, verbosity=-1).fit(*train)
+
+    def timed(**how):
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            proba = model.predict_proba(test[0], **how)
+            times.append(time.process_time() - start)
+        return float(np.median(times)), value_of(name, test[1], proba)
+
+    full_s, full = timed()
+    stops = {}
+    for margin in (2.0, 5.0, 10.0):
+        seconds, value = timed(
+            pred_early_stop=True, pred_early_stop_margin=margin, pred_early_stop_freq=10
+        )
+        stops[str(margin)] = {"time": seconds / full_s, "value": value}
+    return {"method": LIGHTGBM, "full": full, "stops": stops}
+
+
+def run(data_dir, job, quick):
+    """Records of one job."""
+    what, name, which = job
+    if what == "weighting":
+        return run_weighting(data_dir, name, which, quick)
+    return run_peers(data_dir, name, which, quick)
+
+
+# --- summary ----------------------------------------------------------------------------------
+def values_of(records, name, method, means=None, value="area"):
+    """Values by seed."""
+    chosen = [
+        r
+        for r in records
+        if r["dataset"] == name and r["method"] == method and r.get("means") == means
+    ]
+    return np.array([r[value] for r in sorted(chosen, key=lambda r: r["seed"])])
+
+
+def gain(records, name, method, means, against=("uniform", "plain"), value="area"):
+    """Interval of the difference from tuned uniform weights, paired by seed."""
+    left, right = (values_of(records, name, *which, value) for which in ((method, means), against))
+    return interval(left - right)
+
+
+def at_half(record):
+    """Value where half of the full cost is spent, read off the curve."""
+    cost, value = np.array(sorted(record["points"])).T
+    return float(np.interp(0.5, cost, value))
+
+
+def is_above(summary):
+    """Whether an interval lies above 0."""
+    return summary["mean"] - (summary["half_width"] or 0) > 0
+
+
+def is_below(summary):
+    """Whether an interval lies below 0."""
+    return summary["mean"] + (summary["half_width"] or 0) < 0
+
+
+def expectations_of(records, default):
+    """What was expected of the default, (method, means)."""
+    gains = {name: gain(records, name, *default) for name in DATASETS}
+    kept = [
+        expect(
+            f"{name}: the value lost at half the cost, points",
+            100
+            * float(
+                np.mean(values_of(records, name, *default, "full"))
+                - np.mean([at_half(r) for r in pick(records, name, *default)])
+            ),
+            at_most=0.5,
+        )
+        for name in ("letter", "pendigits")
+    ]
+    letter = float(np.mean(values_of(records, "letter", *default, "full")))
+    return [
+        expect(
+            "data sets where the default is below tuned uniform weights",
+            sum(map(is_below, gains.values())),
+            at_most=0,
+        ),
+        expect(
+            "data sets where the default is above tuned uniform weights",
+            sum(map(is_above, gains.values())),
+            at_least=4,
+        ),
+        *kept,
+        expect("letter: accuracy of the full net", letter, at_least=0.96),
+    ]
+
+
+def pick(records, name, method, means):
+    """Records of a method and means on a data set."""
+    return [
+        r for r in records if (r["dataset"], r["method"], r.get("means")) == (name, method, means)
+    ]
+
+
+def means_table(records):
+    """Rows: what is done with the same uniformly trained nets; columns: data sets."""
+    rows = [
+        [
+            "uniform, plain: area",
+            *(plus_minus(interval(values_of(records, n, "uniform", "plain")), 4) for n in DATASETS),
+        ]
+    ]
+    for method in WEIGHTINGS:
+        for means in MEANS:
+            if (method, means) != ("uniform", "plain"):
+                gains = (gain(records, name, method, means) for name in DATASETS)
+                rows.append([f"{method}, {means}", *(signed(g) for g in gains)])
+    return markdown_table(["method, means", *DATASETS], rows)
+
+
+def signed(summary):
+    """A difference; bold where its interval lies above 0, in italics where below."""
+    text = plus_minus(summary, 4)
+    text = text if text.startswith("-") else f"+{text}"
+    if is_above(summary):
+        return f"**{text}**"
+    return f"*{text}*" if is_below(summary) else text
+
+
+def value_table(records, default):
+    """Values at the full cost and at half of it, beside single models and the peer."""
+    rows = []
+    for name in DATASETS:
+        ours = pick(records, name, *default)
+        plain = pick(records, name, "uniform", "plain")
+        peer = pick(records, name, FALLBACK, None)
+        rows.append(
+            [
+                name,
+                *(
+                    plus_minus(interval(values_of(records, name, method, None, "full")))
+                    for method in (FIRST, SINGLE)
+                ),
+                plus_minus(interval([r["full"] for r in ours])),
+                *(plus_minus(interval([at_half(r) for r in of])) for of in (ours, plain, peer)),
+            ]
+        )
+    header = ["data", FIRST, SINGLE, "all exits, full cost", "default, half the cost"]
+    header += ["uniform, plain, half the cost", "scikit-fallback, half the cost of its net"]
+    return markdown_table(header, rows)
+
+
+def lightgbm_table(records):
+    """LightGBM's early stop: value, and time as a share of all trees'."""
+    rows = []
+    for name in DATASETS:
+        (found,) = pick(records, name, LIGHTGBM, None)
+        stops = [f"{s['value']:.3f} ({s['time']:.2f})" for s in found["stops"].values()]
+        rows.append([name, f"{found['full']:.3f}", *stops])
+    margins = [f"margin {m} (time)" for m in pick(records, "letter", LIGHTGBM, None)[0]["stops"]]
+    return markdown_table(["data", "all trees", *margins], rows)
+
+
+def settings_table(records):
+    """What was chosen on tuning rows: learning rate, and the epochs that came of it."""
+    rows = []
+    for name in DATASETS:
+        cells = []
+        for method in WEIGHTINGS:
+            chosen = pick(records, name, method, "plain")
+            cells.append(f"{chosen[0]['lr']}, {np.mean([r['epochs'] for r in chosen]):.0f}")
+        rows.append([name, *cells])
+    return markdown_table(["data", *(f"{m}: lr, epochs" for m in WEIGHTINGS)], rows)
+
+
+def main(arguments):
+    """Ask the question, write results/early_exit.md and .json; return the expectations."""
+    check_files(
+        arguments.data, CARD_FILE, MNIST_FILE, *(TABLES[n].file for n in DATASETS if n in TABLES)
+    )
+    seeds = range(N_QUICK_SEEDS if arguments.quick else N_SEEDS)
+    # The longest first.
+    names = sorted(DATASETS, key=("card", "mnist", "letter").__contains__, reverse=True)
+    todo = [("weighting", name, method) for name in names for method in WEIGHTINGS[::-1]]
+    todo += [("peers", name, seed) for name in names for seed in seeds]
+    records, start = [], time.perf_counter()
+    # One thread a fit and a fit a core: small matrix products gain little from threads.
+    with parallel_config("loky", n_jobs=cpu_count(), inner_max_num_threads=1):
+        results = Parallel(return_as="generator_unordered")(
+            delayed(run)(arguments.data, job, arguments.quick) for job in todo
+        )
+        for found in results:
+            records += found
+            first = found[0]
+            print(
+                f"{time.perf_counter() - start:5.0f} s  {first['dataset']} {first['method']}",
+                flush=True,
+            )
+    default = ("uniform", DEFAULT_MEANS)
+    expectations = expectations_of(records, default)
+    parts = [
+        "# Early exit: accuracy against cost",
+        f"A scaled logistic regression, then {DEPTH} exits behind layers of {WIDTH} units. "
+        "`bank` and `card` are judged by average precision, the others by accuracy, on test rows; "
+        "`area` is the mean over budgets of 30 to 90 % of the cost (multiply-adds) of all stages, "
+        f"each read at the cost really spent. Thresholds come from {TUNE_SHARE:.0%} of the "
+        "training rows that nothing else saw. Mean ± half width of the 95 % interval over "
+        f"{len(seeds)} seeds (other training and tuning rows, other initial weights; the same test "
+        "rows). Every weighting has its own learning rate, the best of three by the area on the "
+        "first seed's tuning rows, and its own length, by early stopping.",
+        expectation_table(expectations),
+        "## What lifts the curve: area minus that of tuned uniform weights, paired by seed",
+        "*plain*: every exit by itself, budgets spread by geometric pass rates. *by agreement*: "
+        "budgets spread at one level of agreement with the last exit. *ensemble*: every stage "
+        "answers with what the stages before it said, too. Bold: the interval lies above 0; in "
+        "italics: below.",
+        means_table(records),
+        "## Values",
+        value_table(records, default),
+        "## LightGBM and its own early stop over trees (value, and time as a share of all trees')",
+        lightgbm_table(records),
+        "## Settings",
+        settings_table(records),
+    ]
+    content = {"records": records, "expectations": expectations}
+    write("early_exit", "\n\n".join(parts), content, quick=arguments.quick)
+    return expectations
+
+
+if __name__ == "__main__":
+    main(parse_arguments(__doc__, needs_data=True))
