@@ -8,9 +8,9 @@ The file list is the flow::
     FeedbackCascadeClassifier, EarlyExitClassifier.
 ``_base.py``
     What the estimators share: validation of rows, predict, predict_proba, route.
-``stages.py``, ``costly_features.py``, ``neural/``, ``calibration.py``
+``stages.py``, ``costly_features.py``, ``neural/``, ``calibration.py``, ``stacking.py``
     What a stage is; features fetched for the rows that reach one; nets as stages; scores made
-    probabilities.
+    probabilities; exits that recall the exits before them.
 ``out_of_fold.py``, ``training_rows.py``, ``splits.py``
     Scores on rows that a fit never saw; which rows train, which are held out.
 ``training/``
@@ -27,7 +27,7 @@ The file list is the flow::
     Simulated card transactions.
 
 Importing this package imports neither torch nor skorch; a neural stage does, and so do a cascade's
-default stages.
+default stages and an early-exit classifier.
 """
 
 from skmsc._early_exit import EarlyExitClassifier

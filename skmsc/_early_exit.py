@@ -542,4 +542,6 @@ class _Waiting:
 
     def take_rows(self, idx):
         """The same of some of the rows, integers."""
-        return _Waiting(take_rows(self.carry, idx), tuple(log[idx] for log in self.logs))
+        return _Waiting(
+            take_rows(self.carry, idx), tuple(log.take(idx, axis=0) for log in self.logs)
+        )

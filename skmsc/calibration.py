@@ -33,7 +33,7 @@ class _Sigmoid:
 
     def __call__(self, score):
         """Overwrites the score, since new memory costs large arrays more than the arithmetic."""
-        odds = held_back(score, self.limit)
+        odds = _held_back(score, self.limit)
         odds *= -self.slope
         odds -= self.intercept
         with np.errstate(over="ignore"):  # a probability below 1e-308 is 0
@@ -83,7 +83,7 @@ class Calibration:
 class Temperature:
     """``softmax(slope * log(proba))``: a map that keeps the order of the classes of a row.
 
-    Log-probabilities are held back beyond `limit` below the highest of the row.
+    Log-probabilities are held back below `-limit`.
     """
 
     slope: float
@@ -91,38 +91,37 @@ class Temperature:
 
     def __call__(self, scores, overwrite=False):
         """Probabilities of shape (n_samples, n_classes)."""
-        logs = relative_logs(scores, self.limit)
+        logs = log_proba(scores, self.limit)
         logs *= self.slope
-        return softmax_in_place(logs)
+        return normalised_exp(logs)
 
 
-def softmax_in_place(scores):
-    """Softmax over the last axis, written over the scores."""
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
-
-
-def relative_logs(proba, limit):
-    """Logarithms of probabilities over the highest of the row, held back beyond a limit.
-
-    A new array of the shape (..., n_classes) of the probabilities.
-    """
+def log_proba(proba, limit):
+    """Logarithms of probabilities, held back, a new array of the same shape."""
     with np.errstate(divide="ignore"):
-        return over_highest(np.log(proba), limit)
+        logs = np.log(proba)
+    return hold_back(np.maximum(logs, -1e3, out=logs), limit)  # -inf has no order
 
 
-def over_highest(logs, limit):
-    """Log-probabilities over the highest of the row, held back beyond a limit; overwrites them."""
-    logs -= logs.max(axis=-1, keepdims=True)
-    return held_back(logs, limit)
+def hold_back(logs, limit):
+    """Log-probabilities that hardly fall below `-limit`, in their order; overwrites them."""
+    return np.maximum(logs, 1e-6 * logs - limit * (1 - 1e-6), out=logs)
+
+
+def normalised_exp(logs):
+    """Probabilities (n_samples, n_classes) in proportion to exp(logs), written over the logs.
+
+    The logs must be small enough for exp; sums over few columns are quickest as a product.
+    """
+    np.exp(logs, out=logs)
+    logs /= (logs @ np.ones(logs.shape[1]))[:, None]
+    return logs
 
 
 def _fit_temperature(scores, y, weight):
     """Slope by weighted maximum likelihood."""
     limit = np.log(2.0 * weight.sum())  # as in `_fit_sigmoid`
-    logs = relative_logs(scores, limit)
+    logs = log_proba(scores, limit)
     own = logs[np.arange(y.size), y]
 
     def loss(log_slope):
@@ -195,7 +194,7 @@ def _score(scores, c, from_decisions):
         return np.log(odds, out=odds)
 
 
-def held_back(score, limit):
+def _held_back(score, limit):
     """Scores that hardly grow beyond the limit, finite and in their order."""
     if limit == np.inf or (score.size and -limit <= score.min() and score.max() <= limit):
         return score
@@ -211,7 +210,7 @@ def _fit_sigmoid(score, target, weight, bounded):
         # Log-odds count as no more extreme than what this many rows could tell: else a few rows
         # that a booster is sure of and wrong about, or a forest's 0, would flatten the slope.
         limit = np.log(2.0 * (n_pos + n_neg))
-    score = held_back(score, limit)
+    score = _held_back(score, limit)
     smooth = np.where(target, (n_pos + 1.0) / (n_pos + 2.0), 1.0 / (n_neg + 2.0))
     mean, spread = np.average(score, weights=weight), np.ptp(score)
     share = logit(np.average(smooth, weights=weight))

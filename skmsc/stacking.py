@@ -9,11 +9,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from skmsc.calibration import over_highest, relative_logs, softmax_in_place
+from skmsc.calibration import hold_back, log_proba, normalised_exp
 
 __all__ = []  # for the package's own use
 
-# Log-probabilities farther below a row's highest than this hardly count: a kNN's 0 would drown all.
+# Log-probabilities hardly fall below minus this: else a kNN's 0 would drown all others.
 _LIMIT = 14.0
 # Precision of the normal prior on weights around those of a stage by itself.
 _PRIOR = 20.0
@@ -53,13 +53,13 @@ def fit_stack(stage_proba, y, sample_weight):
 
 
 def stack_logs(proba):
-    """Log-probabilities as they are combined, of the shape of the probabilities."""
-    return relative_logs(proba, _LIMIT)
+    """Log-probabilities as they are combined, a new array of the shape of the probabilities."""
+    return log_proba(proba, _LIMIT)
 
 
 def as_stack_logs(logs):
     """The same from log-probabilities, which are overwritten."""
-    return over_highest(logs, _LIMIT)
+    return hold_back(logs, _LIMIT)
 
 
 def stacked(weights, logs):
@@ -75,7 +75,9 @@ def stacked(weights, logs):
     total = weights[0] * logs[0]
     for weight, log in zip(weights[1:], logs[1:], strict=True):
         total += weight * log
-    return softmax_in_place(total)
+    if np.abs(weights).sum() * _LIMIT > 500.0:  # else no exp overflows
+        total -= total.max(axis=1, keepdims=True)
+    return normalised_exp(total)
 
 
 def _most_likely(logs, y, sample_weight):

@@ -170,7 +170,7 @@ def eager(model, X):
     return reached.any(axis=2).argmax(axis=1), near.any(axis=(1, 2))
 
 
-def random_matrices(n_stages, n_classes, measure, n_matrices=25):
+def random_matrices(n_stages, n_classes, measure, n_matrices=12):
     rng, matrices = np.random.default_rng(0), []
     for _ in range(n_matrices):
         high = 1.0 if measure == "max_proba" else 0.9
@@ -180,11 +180,11 @@ def random_matrices(n_stages, n_classes, measure, n_matrices=25):
         matrix[special > 0.95] = -INF
         matrix[-1] = -INF
         matrices.append(matrix)
-    return [*matrices, *(matrix[:, :1].repeat(n_classes, axis=1) for matrix in matrices[:5])]
+    return [*matrices, *(matrix[:, :1].repeat(n_classes, axis=1) for matrix in matrices[:4])]
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
-@pytest.mark.parametrize("calibration", [None, "temperature", "sigmoid"])
+@pytest.mark.parametrize("calibration", [None, "temperature"])
 @pytest.mark.parametrize("n_classes", [2, 5])
 @pytest.mark.parametrize("measure", MEASURES)
 def test_lazy_is_eager(measure, n_classes, calibration, ensemble):
@@ -283,14 +283,14 @@ def test_pieces_of_rows_without_costs(monkeypatch):
 def test_blocks_run_only_on_rows_that_wait(ensemble):
     model = with_thresholds(fitted(3, ensemble=ensemble), [0.7, 0.8])
     module, rows, hooks = model.net_.net_.module_, [], []
-    for k, part in [*enumerate(module.blocks), *enumerate(module.heads)]:
+    for k, part in enumerate(module.blocks):
         hooks.append(part.register_forward_hook(lambda m, x, out, k=k: rows.append((k, len(out)))))
     stage = model.route(X3).stage
     for hook in hooks:
         hook.remove()
     waiting = [(stage > 0).sum(), (stage > 1).sum()]
     assert 0 < waiting[1] < waiting[0] < len(X3)
-    assert sorted(rows) == sorted([(0, waiting[0])] * 2 + [(1, waiting[1])] * 2)
+    assert rows == [(0, waiting[0]), (1, waiting[1])]
 
 
 def test_nothing_of_the_net_runs_when_the_first_stage_answers_all(monkeypatch):

@@ -620,7 +620,7 @@ def no_tensor(loss, confidence):
 @pytest.mark.parametrize(
     "function, words",
     [
-        (weights_of_the_wrong_shape, ["must return a tensor of shape", "torch.Size"]),
+        (weights_of_the_wrong_shape, ["must return a tensor of shape (", "2); got "]),
         (negative_weights, ["must return finite weights >= 0."]),
         (no_tensor, ["must return a tensor of shape", "float"]),
     ],

@@ -144,7 +144,11 @@ class MultiExitModule(nn.Module):
     def run(self, k, x):
         """Logits of exit k and the hidden features behind block k, from those before it."""
         x = self.blocks[k](self.standardise(x) if k == 0 else x)
-        return self.heads[k](x), x
+        head = self.heads[k]
+        if type(head) is nn.Linear and head.bias is not None and x.ndim == 2:
+            # With few classes the transposed product is nearly twice as fast.
+            return torch.addmm(head.bias[:, None], head.weight, x.t()).t(), x
+        return head(x), x
 
     def _check_shapes(self, name, n_inputs, n_classes, dtype):
         """Raise unless every head gives one logit for each class, found with two rows."""

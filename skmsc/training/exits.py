@@ -233,10 +233,10 @@ class _Function:
         """Weights of shape (n_rows, n_exits) of the rows of a batch."""
         weights = self.function(loss, confidence)
         if type(weights) is not type(loss) or weights.shape != loss.shape:
-            is_tensor = type(weights) is type(loss)
+            got = weights.shape if type(weights) is type(loss) else type(weights).__name__
             raise ValueError(
                 f"exit_weighting={self.function!r} must return a tensor of shape "
-                f"{tuple(loss.shape)}; got {weights.shape if is_tensor else type(weights).__name__}."
+                f"{tuple(loss.shape)}; got {got}."
             )
         if not bool(((weights >= 0) & (weights < float("inf"))).all()):
             raise ValueError(f"exit_weighting={self.function!r} must return finite weights >= 0.")
