@@ -5,9 +5,11 @@ Run alone with ``python -m benchmarks.early_exit --data DIR [--quick]``.
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
@@ -475,6 +477,19 @@ def main(arguments):
                 f"{time.perf_counter() - start:5.0f} s  {first['dataset']} {first['method']}",
                 flush=True,
             )
+            keep(records, quick=arguments.quick)
+    return summarise(records, len(seeds), quick=arguments.quick)
+
+
+def keep(records, *, quick):
+    """Write what there is so far, so that an interrupted run can be summed up."""
+    folder = Path(__file__).parent / "results" / ("quick" if quick else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "early_exit_unfinished.json").write_text(json.dumps(records), encoding="utf-8")
+
+
+def summarise(records, n_seeds, *, quick):
+    """Write the tables of all records; return the expectations."""
     default = ("uniform", DEFAULT_MEANS)
     expectations = expectations_of(records, default)
     parts = [
@@ -484,7 +499,7 @@ def main(arguments):
         "`area` is the mean over budgets of 30 to 90 % of the cost (multiply-adds) of all stages, "
         f"each read at the cost really spent. Thresholds come from {TUNE_SHARE:.0%} of the "
         "training rows that nothing else saw. Mean ± half width of the 95 % interval over "
-        f"{len(seeds)} seeds (other training and tuning rows, other initial weights; the same test "
+        f"{n_seeds} seeds (other training and tuning rows, other initial weights; the same test "
         "rows). Every weighting has its own learning rate, the best of three by the area on the "
         "first seed's tuning rows, and its own length, by early stopping.",
         expectation_table(expectations),
@@ -502,7 +517,7 @@ def main(arguments):
         settings_table(records),
     ]
     content = {"records": records, "expectations": expectations}
-    write("early_exit", "\n\n".join(parts), content, quick=arguments.quick)
+    write("early_exit", "\n\n".join(parts), content, quick=quick)
     return expectations
 
 

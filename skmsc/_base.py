@@ -360,12 +360,18 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         two = thresholds.shape[1] == 2 and self._measure == "max_proba"
         self._other_top = _other_top(thresholds, self._calibrations) if two else None
         self._keeps_answers = [
-            (self._other_top[k] < 0.5).all() if two else _keeps_likeliest(cuts, calibration)
+            (self._other_top[k] < 0.5).all() if two else self._keeps_likeliest(cuts, calibration)
             for k, (cuts, calibration) in enumerate(
                 zip(thresholds[:-1], self._calibrations[:-1], strict=True)
             )
         ] + [True]
         self.thresholds_ = thresholds
+
+    def _keeps_likeliest(self, cuts, calibration):
+        """Whether a stage is sure to answer with the one likeliest class, and shows it as such."""
+        no_tie = {"max_proba": 0.5, "margin": 0.0, "entropy": np.inf}[self._measure]
+        keeps_order = calibration is None or isinstance(calibration, Temperature)
+        return keeps_order and (cuts == cuts[0]).all() and cuts[0] > no_tie
 
     def _calibrated(self, k, scores, overwrite=False):
         """Probabilities of shape (n_samples, n_classes) from the raw scores of stage k."""
@@ -556,18 +562,15 @@ def _other_top(thresholds, calibrations):
     top = np.zeros(thresholds.shape)
     for k in range(len(thresholds) - 1):
         for c in range(2):
-            cut = np.clip(thresholds[k, c], 0.0, 1.0)
+            # The class that is answered is the likelier of those that reached their thresholds.
+            least = max(thresholds[k, c], min(0.5, 1.0 - thresholds[k, 1 - c]))
+            cut = np.clip(least, 0.0, 1.0)
             # A score that rounds to 1 leaves the other class up to a rounding error.
             other = min(1 - cut + np.finfo(np.float64).eps, 1.0)
             at_cut = np.array([[cut, other]]) if c == 0 else np.array([[other, cut]])
             proba = at_cut if calibrations[k] is None else calibrations[k](at_cut)
             top[k, c] = proba[0, 1 - c] if thresholds[k, c] <= 1 else 0.0
     return top
-
-
-def _keeps_likeliest(cuts, calibration):
-    """Whether a stage answers with its likeliest class, and that stays so in its probabilities."""
-    return (cuts == cuts[0]).all() and isinstance(calibration, (Temperature, type(None)))
 
 
 def _below_half(proba, top):

@@ -312,7 +312,8 @@ default="learned"
             check_costly("first_stage", self.first_stage, X)
         split_params, stage_params = self._route_metadata(fit_params, parts)
         if getattr(self.thresholds, "confidence", None) is not None:
-            check_independent(self.thresholds, sample_weight, split_params.get("groups"))
+            used = None if sample_weight is None else sample_weight[sample_weight > 0]
+            check_independent(self.thresholds, used, split_params.get("groups"))
         rows = choose_training_rows(
             X,
             y,
@@ -475,7 +476,7 @@ default="learned"
         recalls = self.ensemble_weights_ is not None
         steps = [partial(self.net_.run_exit, k, log=recalls) for k in range(self.net_.n_exits_)]
         if not recalls:
-            return [self._scorer.step] * n_before + steps
+            return ([self._scorer.step] if n_before else []) + steps
         steps = [partial(self._recalling_step, k + n_before, s) for k, s in enumerate(steps)]
         return [self._first_recalled_step] * n_before + steps
 

@@ -119,14 +119,16 @@ def normalised_exp(logs):
 
 
 def _fit_temperature(scores, y, weight):
-    """Slope by weighted maximum likelihood."""
+    """Slope by weighted maximum likelihood, with a prior that holds it near 1."""
     limit = np.log(2.0 * weight.sum())  # as in `_fit_sigmoid`
     logs = log_proba(scores, limit)
     own = logs[np.arange(y.size), y]
 
     def loss(log_slope):
         slope = np.exp(log_slope)
-        return np.average(logsumexp(slope * logs, axis=1) - slope * own, weights=weight)
+        likelihood = weight @ (logsumexp(slope * logs, axis=1) - slope * own)
+        # A prior with sd 1/2: else rows that are all right would make all answers certain.
+        return likelihood + 2.0 * log_slope**2
 
     best = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded", options={"xatol": 1e-8})
     return Temperature(float(np.exp(best.x)), float(limit))
@@ -143,8 +145,8 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
         negative, which happens when scores carry no signal, is replaced by a trace, so that the
         order of the scores is never reversed. "isotonic" fits steps and interpolates between
         their centres, so that rows of one step keep their order. "temperature", for probabilities
-        only, fits one factor of their logarithms, which keeps the likeliest class. None changes
-        nothing.
+        only, fits one factor of their logarithms, near 1 where rows are few, which keeps the
+        likeliest class. None changes nothing.
     scores : ndarray of shape (n_samples, n_classes)
         Probabilities, or decision values, of rows that the scorer was not fitted on.
     y : ndarray of shape (n_samples,)

@@ -20,6 +20,7 @@ from skmsc.thresholds import (
     fit_thresholds,
     rows_needed,
 )
+from skmsc.thresholds._policies import halves
 
 INF = np.inf
 EPS = 1e-9
@@ -88,11 +89,10 @@ def acting_by_loop(row, measure):
     first, second = row[order[0]], row[order[1]]
     if measure == "max_proba":
         return row
-    if measure == "margin":
-        return np.array([first - second if c == order[0] else p - first for c, p in enumerate(row)])
-    entropy = -sum(p * np.log(p) for p in row if p > 0)
-    top = 1 - entropy / np.log(len(row))
-    return np.array([top if c == order[0] else -INF for c in range(len(row))])
+    top = first - second
+    if measure == "entropy":
+        top = 1 + sum(p * np.log(p) for p in row if p > 0) / np.log(len(row))
+    return np.array([top if c == order[0] else p - first for c, p in enumerate(row)])
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -116,7 +116,7 @@ def test_acting_scores_by_hand():
     )
     certainty = 1 + (0.7 * np.log(0.7) + 0.2 * np.log(0.2) + 0.1 * np.log(0.1)) / np.log(3)
     np.testing.assert_allclose(
-        acting_scores(proba, "entropy"), [[certainty, -INF, -INF], [-INF, 1.0, -INF]]
+        acting_scores(proba, "entropy"), [[certainty, -0.5, -0.6], [-1.0, 1.0, -1.0]]
     )
 
 
@@ -302,10 +302,10 @@ def test_a_larger_share_never_passes_more_rows(seed, n_classes, per_class):
 
 
 def interleaved(propose, test):
-    """Rows of which every other one proposes, beginning with the first."""
-    assert len(propose) - len(test) in (0, 1)
+    """Rows of which those of the one half propose and those of the other test."""
     proba = np.empty((len(propose) + len(test), *propose.shape[1:]))
-    proba[::2], proba[1::2] = propose, test
+    for rows, part in zip(halves(len(proba)), (propose, test), strict=True):
+        proba[rows] = part
     return proba
 
 
@@ -324,14 +324,15 @@ def test_the_rows_needed_are_the_fewest_that_suffice(share, confidence, needed):
     assert (1 - share) ** needed <= 1 - confidence < (1 - share) ** (needed - 1)
     for n_stages in (1, 2, 5):
         assert rows_needed(policy, n_stages) == (2 * needed, 0)
-    score = np.linspace(0.6, 0.9, 2 * needed)
-    enough = stage_scores(of_two(score, score), untouched=True)
+    score = np.linspace(0.6, 0.9, needed)
+    half = of_two(score, score)
+    enough = stage_scores(interleaved(half, half), untouched=True)
     assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 0).all()
-    few = stage_scores(of_two(score[1:], score[1:]), untouched=True)
+    few = stage_scores(interleaved(half, half[1:]), untouched=True)
     with pytest.raises(ValueError) as caught:
         fit_thresholds(policy, few)
     assert str(caught.value) == (
-        f"{policy!r} cannot be promised: every other row tests it, and that must be {needed} rows; "
+        f"{policy!r} cannot be promised: half of the rows test it, and that must be {needed} rows; "
         f"got {needed - 1}."
     )
 
@@ -343,11 +344,11 @@ def test_without_confidence_no_rows_are_needed():
 
 def test_the_rows_needed_are_counted_in_each_class():
     policy = Agreement(0.1, per_class=True, confidence=0.9)  # 22 rows
-    score = np.r_[np.linspace(0.6, 0.9, 100), np.linspace(0.1, 0.4, 44)]
-    enough = stage_scores(of_two(score, score), untouched=True)
-    # All but the very last row, of which nothing is known from those that propose.
-    assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 0)[:-1].all()
-    few = stage_scores(of_two(score[:-1], score[:-1]), untouched=True)
+    score = np.r_[np.linspace(0.6, 0.9, 50), np.linspace(0.1, 0.4, 22)]
+    half = of_two(score, score)
+    enough = stage_scores(interleaved(half, half), untouched=True)
+    assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 0).all()
+    few = stage_scores(interleaved(half, half[:-1]), untouched=True)
     match = r"must be 22 rows of each class; got 21\.$"
     with pytest.raises(ValueError, match=match):
         fit_thresholds(policy, few)
@@ -409,8 +410,9 @@ def test_per_class_every_class_must_pass():
 
 
 def test_it_is_refused_on_rows_that_were_seen_or_weigh_unequally():
-    score = np.linspace(0.6, 0.9, 200)
-    proba, policy = of_two(score, score), Agreement(0.1, confidence=0.9)
+    score = np.linspace(0.6, 0.9, 100)
+    half, policy = of_two(score, score), Agreement(0.1, confidence=0.9)
+    proba = interleaved(half, half)
     with pytest.raises(ValueError, match="promises its confidence only on rows that no stage"):
         fit_thresholds(policy, stage_scores(proba))
     weight = np.linspace(1, 2, 200)

@@ -1,4 +1,4 @@
-"""The calibration "temperature": one factor of log-probabilities, found by maximum likelihood."""
+"""The calibration "temperature": one factor of log-probabilities, by penalised likelihood."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from skmsc import FeedbackCascadeClassifier
 from skmsc.calibration import fit_calibration
 from skmsc.thresholds import eager_stage
 
+MANY = 1e7  # rows that a weight stands for where the prior on the slope is to have no say
 CLASSES = pytest.mark.parametrize("n_classes", [2, 3, 6])
 
 
@@ -56,7 +57,7 @@ def test_a_planted_slope_is_recovered(slope, n_classes):
     logits = np.random.default_rng(0).normal(size=(60, n_classes))
     truth = softmax(slope * logits, axis=1)
     rows, y = np.divmod(np.arange(truth.size), n_classes)
-    got = temperature(softmax(logits, axis=1)[rows], y, truth.ravel())
+    got = temperature(softmax(logits, axis=1)[rows], y, MANY * truth.ravel())
     assert got.slope == pytest.approx(slope, rel=1e-5)
     new = np.random.default_rng(1).normal(size=(20, n_classes))
     expected = softmax(slope * new, axis=1)
@@ -75,7 +76,7 @@ def test_a_planted_slope_is_recovered_from_drawn_labels():
 @pytest.mark.parametrize("seed", range(5))
 def test_no_slope_of_a_grid_has_a_smaller_log_loss(seed, n_classes):
     proba, y, weight = draw(seed, n_classes)
-    reached = log_loss(y, temperature(proba, y, weight)(proba), sample_weight=weight)
+    reached = log_loss(y, temperature(proba, y, MANY * weight)(proba), sample_weight=weight)
     grid = [loss_at(slope, proba, y, weight) for slope in np.geomspace(0.02, 20, 80)]
     assert reached <= min(grid) + 1e-9
     assert max(grid) > reached + 0.05
@@ -85,10 +86,11 @@ def test_no_slope_of_a_grid_has_a_smaller_log_loss(seed, n_classes):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_slope_is_the_one_that_scipy_finds_for_scikit_learns_log_loss(seed, n_classes):
     proba, y, weight = draw(seed, n_classes)
-    best = minimize_scalar(
-        loss_at, args=(proba, y, weight), bounds=(0.01, 20), method="bounded",
-        options={"xatol": 1e-9},
-    )  # fmt: skip
+
+    def penalised(slope):  # a normal prior on the logarithm of the slope, with sd 1/2
+        return weight.sum() * loss_at(slope, proba, y, weight) + np.log(slope) ** 2 / (2 * 0.5**2)
+
+    best = minimize_scalar(penalised, bounds=(0.01, 20), method="bounded", options={"xatol": 1e-9})
     got = temperature(proba, y, weight)
     assert got.slope == pytest.approx(best.x, rel=1e-5)
     np.testing.assert_allclose(got(proba), tempered(proba, best.x), atol=1e-5)
@@ -97,7 +99,7 @@ def test_the_slope_is_the_one_that_scipy_finds_for_scikit_learns_log_loss(seed, 
 def test_by_hand():
     # Ten rows say 0.8 and seven are right: the odds of 4 must become 7/3.
     proba = np.tile([0.8, 0.2], (10, 1))
-    got = temperature(proba, np.repeat([0, 1], [7, 3]))
+    got = temperature(proba, np.repeat([0, 1], [7, 3]), np.full(10, MANY))
     assert got.slope == pytest.approx(np.log(7 / 3) / np.log(4), rel=1e-5)
     np.testing.assert_allclose(got(proba), np.tile([0.7, 0.3], (10, 1)), atol=1e-6)
 
@@ -166,7 +168,7 @@ def test_scores_of_0_and_1(n_classes):
     rng = np.random.default_rng(0)
     y = rng.integers(n_classes, size=200)
     proba = np.eye(n_classes)[np.where(np.arange(200) % 10 == 0, (y + 1) % n_classes, y)]
-    got = temperature(proba, y)(proba)
+    got = temperature(proba, y, np.full(200, MANY))(proba)
     assert ((got > 0) & (got < 1)).all()
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_array_equal(got.argmax(axis=1), proba.argmax(axis=1))
@@ -236,11 +238,10 @@ def cascade(thresholds, calibration="temperature"):
 def slope_by_scipy(proba, y):
     """Most likely slope, scores held back at what so many rows can tell."""
     limit = np.log(2 * len(y))
-    logs = np.log(np.maximum(proba, 1e-300))
-    logs = np.maximum(logs - logs.max(axis=1, keepdims=True), -limit)
+    logs = np.maximum(np.log(np.maximum(proba, 1e-300)), -limit)
     codes = np.arange(len(y)), np.searchsorted(np.unique(y), y)
     best = minimize_scalar(
-        lambda slope: -np.log(softmax(slope * logs, axis=1)[codes]).mean(),
+        lambda slope: 2 * np.log(slope) ** 2 - np.log(softmax(slope * logs, axis=1)[codes]).sum(),
         bounds=(0.01, 10),
         method="bounded",
         options={"xatol": 1e-9},
@@ -264,8 +265,7 @@ def test_a_cascade_answers_with_tempered_scores(n_classes):
         rows = reaches >= k
         slope, limit = slope_by_scipy(model.oof_stage_proba_[rows, k], y[rows])
         assert abs(slope - 1) > 0.05
-        logs = np.log(np.maximum(raw[:, k], 1e-300))
-        logs = np.maximum(logs - logs.max(axis=1, keepdims=True), -limit)
+        logs = np.maximum(np.log(np.maximum(raw[:, k], 1e-300)), -limit)
         expected = softmax(slope * logs, axis=1)[stage == k]
         np.testing.assert_allclose(model.predict_proba(X)[stage == k], expected, atol=2e-3)
 

@@ -33,9 +33,11 @@ class PassBudget(BaseEstimator):
         for each later stage, sets them one by one.
     spread : {"geometric", "agreement"}, default=None
         Which stages answer the others, with more than two stages. "geometric": the pass rates fall
-        by one factor from stage to stage. "agreement": all stages answer from one likelihood on
-        that they agree with the last, a function of the confidence that is fitted for each stage.
-        None: "agreement" in an `EarlyExitClassifier`, "geometric" in a cascade.
+        by one factor from stage to stage. "agreement": a stage answers when the chance that the
+        last would answer otherwise, a function of the confidence that is fitted for each stage, is
+        worth less than what the next stage costs, at one price for all stages (equal costs where
+        they are not known). None: "agreement" in an `EarlyExitClassifier`, "geometric" in a
+        cascade.
 
     Examples
     --------
@@ -240,7 +242,7 @@ class RecallFloor(BaseEstimator):
         cap = self.max_pass_rate
         if cap is None or scores.pass_rates(thresholds)[-1] <= cap + SLACK:
             return thresholds
-        thresholds = PassBudget(cap).find_thresholds(scores)
+        thresholds = PassBudget(cap, spread="geometric").find_thresholds(scores)
         reached = eager_stage(scores.acting, thresholds) == scores.n_stages - 1
         warnings.warn(
             f"A recall of {self.min_recall} needs more than max_pass_rate={cap:.3g} of the rows to "
@@ -296,13 +298,13 @@ class Agreement(BaseEstimator):
     Notes
     -----
     The confidence is by fixed-sequence testing (A. N. Angelopoulos et al., Learn then Test, arXiv
-    2110.01052; for early exits M. Jazbec et al., arXiv 2405.20915). Every other row proposes a
-    family of thresholds, from safe to fast, those that keep a growing share on these rows; on the
-    rows between it is walked while the hypothesis that the chance is above `max_disagreement` is
-    rejected by an exact binomial test at level 1 - `confidence`, and the last member that passed is
-    taken. With `per_class` every class must pass. Without a disagreement it takes
-    log(1 - confidence) / log(1 - max_disagreement) rows to pass, 299 for .01 at .95, in either
-    half.
+    2110.01052; for early exits M. Jazbec et al., arXiv 2405.20915). Half of the rows, chosen
+    without looking at them, propose a family of thresholds, from safe to fast, those that keep a
+    growing share on these rows; on the other half it is walked while the hypothesis that the
+    chance is above `max_disagreement` is rejected by an exact binomial test at level
+    1 - `confidence`, and the last member that passed is taken. With `per_class` every class must
+    pass. Without a disagreement it takes log(1 - confidence) / log(1 - max_disagreement) rows to
+    pass, 299 for .01 at .95, in either half.
 
     Examples
     --------
@@ -343,14 +345,14 @@ class Agreement(BaseEstimator):
 
     def _certified(self, scores):
         """Threshold matrix by fixed-sequence testing."""
-        propose, test = (scores.only(slice(start, None, 2)) for start in (0, 1))
+        propose, test = map(scores.only, halves(scores.y.size))
         last = test.answers[:, -1]
         classes = range(test.stage_proba.shape[2]) if self.per_class else [None]
         masks = [np.ones(last.size, dtype=bool) if c is None else last == c for c in classes]
         needed, least = agreement_rows_needed(self), min(mask.sum() for mask in masks)
         if least < needed:
             raise ValueError(
-                f"{self!r} cannot be promised: every other row tests it, and that must be "
+                f"{self!r} cannot be promised: half of the rows test it, and that must be "
                 f"{needed} rows{' of each class' if self.per_class else ''}; got {least}."
             )
         best = scores.matrix(np.full(scores.n_stages - 1, np.inf))
@@ -372,6 +374,15 @@ class Agreement(BaseEstimator):
                 stacklevel=2,
             )
         return best
+
+
+def halves(n_rows):
+    """Indices of two halves of the rows, chosen by chance, always the same: rows may come in pairs.
+
+    The first has one more where the number is odd.
+    """
+    order = np.random.RandomState(0).permutation(n_rows)
+    return np.sort(order[::2]), np.sort(order[1::2])
 
 
 def rows_needed(policy, n_stages):

@@ -14,21 +14,19 @@ def acting_scores(proba, confidence):
 
     With "max_proba" they are the probabilities. The likeliest class has, with "margin", its lead
     over the second, and with "entropy" one minus the entropy in units of that of a uniform
-    distribution: 1 is certain, 0 knows nothing. A class that is not the likeliest has a negative
-    score then, `-inf` with "entropy".
+    distribution: 1 is certain, 0 knows nothing. Another class has what it lacks to the likeliest,
+    a score below 0.
     """
     if confidence == "max_proba":
         return proba
+    second, first = np.moveaxis(np.partition(proba, -2, axis=-1)[..., -2:], -1, 0)
     if confidence == "margin":
-        second, first = np.moveaxis(np.partition(proba, -2, axis=-1)[..., -2:], -1, 0)
-        scores = proba - first[..., None]
-        top = proba.argmax(axis=-1)[..., None]
-        np.put_along_axis(scores, top, (first - second)[..., None], axis=-1)
-        return scores
-    scores = np.full_like(proba, -np.inf)
-    certainty = 1.0 + xlogy(proba, proba).sum(axis=-1) / np.log(proba.shape[-1])
-    np.clip(certainty, 0.0, 1.0, out=certainty)  # a uniform distribution may round to less
-    np.put_along_axis(scores, proba.argmax(axis=-1)[..., None], certainty[..., None], axis=-1)
+        own = first - second
+    else:
+        own = 1.0 + xlogy(proba, proba).sum(axis=-1) / np.log(proba.shape[-1])
+        np.clip(own, 0.0, 1.0, out=own)  # a uniform distribution may round to less
+    scores = proba - first[..., None]
+    np.put_along_axis(scores, proba.argmax(axis=-1)[..., None], own[..., None], axis=-1)
     return scores
 
 
