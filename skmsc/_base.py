@@ -25,6 +25,7 @@ from skmsc._sklearn import (
     _raise_for_params,
     _routing_enabled,
     is_dataframe,
+    take_rows,
 )
 from skmsc.calibration import Temperature, fit_calibration
 from skmsc.reporting._report import stage_report
@@ -44,8 +45,12 @@ from skmsc.thresholds import (
 _FLOATS = (np.float64, np.float32)
 
 # What a fit leaves beside the attributes that end in an underscore.
-FITTED = ("_accepts", "_calibrations", "_catcher", "_first_checks_all", "_gives_own_arrays")
-FITTED += (
+FITTED = (
+    "_accepts",
+    "_calibrations",
+    "_catcher",
+    "_first_checks_all",
+    "_gives_own_arrays",
     "_keeps_answers",
     "_measure",
     "_negative",
@@ -53,8 +58,8 @@ FITTED += (
     "_positive",
     "_scorer",
     "_scorers",
+    "_stage_names",
 )
-FITTED += ("_stage_names",)
 
 
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
@@ -319,13 +324,20 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
 
     def _stage_proba(self, X, early_only=False):
         """Scores of all stages on checked rows; those of the last one nan if it is not run."""
-        steps, scores, carry = self._steps(), [], X
-        for step in steps[: len(steps) - early_only]:
-            proba, carry = step(carry)
-            scores.append(proba)
+        steps, n_rows = self._steps(), _num_samples(X)
+        scores = np.full((n_rows, len(steps), len(self.classes_)), np.nan)
         if early_only:
-            scores.append(np.full((_num_samples(X), len(self.classes_)), np.nan))
-        return np.stack(scores, axis=1)
+            steps = steps[:-1]
+        n_whole, n_at_once = self._pieces or (len(steps), n_rows)
+        carry = X
+        for k, step in enumerate(steps[:n_whole]):
+            scores[:, k], carry = step(carry)
+        for start in range(0, n_rows if n_whole < len(steps) else 0, n_at_once):
+            rows = slice(start, start + n_at_once)
+            part = carry if n_at_once >= n_rows else take_rows(carry, rows)
+            for k in range(n_whole, len(steps)):
+                scores[rows, k], part = steps[k](part)
+        return scores
 
     def _scores_of(self, X, codes, weight, early_only=False):
         """What policies see of checked rows that nothing was fitted on; codes None: no labels."""
@@ -364,7 +376,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             for k, (cuts, calibration) in enumerate(
                 zip(thresholds[:-1], self._calibrations[:-1], strict=True)
             )
-        ] + [True]
+        ]
+        # Where early stages may answer any class, what they are held to is the last one's raw word.
+        last = self._calibrations[-1]
+        keeps_last = last is None or isinstance(last, Temperature)
+        self._keeps_answers.append(self._negative is not None or keeps_last)
         self.thresholds_ = thresholds
 
     def _keeps_likeliest(self, cuts, calibration):
@@ -560,7 +576,7 @@ def _other_top(thresholds, calibrations):
     It is the one at the cut; 0 where the stage never answers the class.
     """
     top = np.zeros(thresholds.shape)
-    for k in range(len(thresholds) - 1):
+    for k in range(len(thresholds)):
         for c in range(2):
             # The class that is answered is the likelier of those that reached their thresholds.
             least = max(thresholds[k, c], min(0.5, 1.0 - thresholds[k, 1 - c]))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 
 import numpy as np
 from sklearn.base import clone
@@ -10,12 +11,13 @@ from sklearn.utils import check_random_state
 
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._checks import check_weight, is_number, no_half_fit
-from skmsc._sklearn import _VisualBlock, take_rows
+from skmsc._sklearn import _routing_enabled, _VisualBlock, is_dataframe, take_rows
 from skmsc._splitters import TimeDelaySplit
 from skmsc.calibration import check_calibration
 from skmsc.out_of_fold import seeds_for
-from skmsc.stacking import as_stack_logs, fit_stack, stack_logs, stacked
+from skmsc.stacking import as_stack_logs, fit_stack, stack_all, stack_logs, stacked
 from skmsc.stages import (
+    add_fetch_costs,
     check_costly,
     check_countable,
     check_frozen,
@@ -35,6 +37,7 @@ from skmsc.thresholds import (
     check_independent,
     check_policy,
     fit_thresholds,
+    needs_last_stage,
     needs_rows,
 )
 from skmsc.training.exits import check_exit_weighting, start_weigher
@@ -59,7 +62,8 @@ class EarlyExitClassifier(MultiStageClassifier):
         are its out-of-fold scores. None: there is none, and stage 0 is the network's first exit.
     net : MultiExitNet, default=None
         The network; None stands for `skmsc.neural.MultiExitNet()`. Its `trunk` may be any module
-        with `blocks` and `heads`.
+        with `blocks` and `heads`. Indices given as its `validation` speak of the rows that are
+        left once `validation_fraction` is held out.
     exit_weighting : {"learned", "survivors", "focal", "uniform"}, strategy or callable, \
 default="learned"
         How much each row counts at each exit while the network is trained: `LearnedWeights`,
@@ -69,7 +73,8 @@ default="learned"
     ensemble : bool, default=True
         Whether a stage answers with a weighted geometric mean of its own probabilities and those
         of the stages before it, whose weights are fitted on the rows that the net's `validation`
-        chooses, which it is not trained on. Where it chooses none, every stage answers by itself.
+        chooses, which it is not trained on. Where it chooses none of the rows given to `fit`, since
+        they are few, or `validation` is None or a tuple, every stage answers by itself.
     confidence : {"max_proba", "margin", "entropy"}, default="max_proba"
         What thresholds act on: the probability of a stage's likeliest class, its lead over the
         second, or one minus the entropy of all in units of the largest possible. For two classes
@@ -85,9 +90,11 @@ default="learned"
         `TimeDelaySplit`, whole groups when `groups` are given, else stratified at random. None
         holds out nothing, for thresholds that are numbers and ``calibration=None``.
     stage_costs : array-like of shape (n_stages,) or dict of str to float, default=None
-        Cost >= 0 of running each stage on one row once those before it have run, in any unit.
-        None: its share of the multiply-adds of all stages, so that a row that goes all the way
-        costs 1; costs are unknown where those of the first stage cannot be counted.
+        Cost >= 0 of running each stage on one row once those before it have run, in any unit; by
+        name: "first_stage", "exit_1", "exit_2", ..., without a first stage "exit_0", "exit_1", ...
+        The `cost` of a first stage's `CostlyFeatures` comes on top. None: its share of the
+        multiply-adds of all stages, so that a row that goes all the way costs 1; costs are unknown
+        where those of some stage cannot be counted.
     calibration : {"temperature", "sigmoid", "isotonic", None}, default="temperature"
         How each stage's scores become the probabilities of `predict_proba`, so that rows answered
         by different stages are comparable; fitted on the rows of `validation_fraction` that reach
@@ -230,18 +237,19 @@ default="learned"
             # Built once beforehand: what is wrong with it shows before anything is fitted.
             exit_multiply_adds = net.preview_multiply_adds(self.n_features_in_, len(self.classes_))
             costs = self._check_stages(len(exit_multiply_adds), rows)
+            split = self._split_for_net(net, rows, split_params)
 
             first = None
             if self.first_stage is not None:
                 first = rows.fit_on_labels("first_stage", self.first_stage, None)
             self._count_costs(first, exit_multiply_adds, costs)
-            validation_idx = self._fit_net(net, rows, first, split_params)
+            self._fit_net(net, rows, first, split)
             self._count_costs(first, self.net_.count_exit_multiply_adds(), costs)
             self._keep_stages(first)
-            self._fit_ensemble(rows, first, validation_idx)
+            self._fit_ensemble(rows, first, split)
 
             # The rows held out have been seen by nothing so far.
-            scores = self._held_out_scores(rows)
+            scores = self._held_out_scores(rows, first)
             thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = [None] * scores.n_stages
             if self.calibration is not None:
@@ -268,7 +276,7 @@ default="learned"
     def _check_parameters(self):
         """Validate what needs no data."""
         if self.first_stage is not None:
-            check_stage("first_stage", self.first_stage)
+            check_stage("first_stage", self.first_stage, otherwise="None")
         if self.net is not None:
             check_net(self.net)
         check_exit_weighting(self.exit_weighting)
@@ -296,6 +304,8 @@ default="learned"
         parts = self._stage_parts()
         self._accepts = stage_input_tags([part for _, part in parts])
         X, y = self._check_X_y(X, y)
+        if is_dataframe(X):
+            parts[-1][1].check_rows(X)  # the net's; of arrays all is checked
         if sample_weight is not None:
             sample_weight = check_weight(sample_weight, len(y))
         self.classes_ = np.unique(y if sample_weight is None else y[sample_weight > 0])
@@ -360,10 +370,21 @@ default="learned"
         by_time = isinstance(self.cv, (TimeSeriesSplit, TimeDelaySplit))
         fraction = net.validation_share(len(labels))
         if fraction is None or not (by_time or of_rows):
-            return net.choose_validation(fitter.X, labels, fitter.sample_weight, net_params)
+            if not _routing_enabled() and hasattr(net.validation, "split") and of_rows:
+                takes = signature(net.validation.split).parameters
+                net_params = {name: part for name, part in of_rows.items() if name in takes}
+            return net.split_for_validation(fitter.X, labels, fitter.sample_weight, net_params)
         seed = seeds_for(fitter.seed, "validation", 1)[0] % 2**31
-        masks = choose_held_out(self.cv, labels, fraction, seed=seed, **of_rows)
-        return tuple(map(np.flatnonzero, masks))
+        train, held = choose_held_out(
+            self.cv, labels, fraction, seed=seed, name="validation of the net", **of_rows
+        )
+        absent = np.setdiff1d(self.classes_, labels[train])
+        if absent.size:
+            raise ValueError(
+                f"validation={net.validation!r} of the net leaves no training row of the classes "
+                f"{absent.tolist()}."
+            )
+        return np.flatnonzero(train), np.flatnonzero(held)
 
     def _check_stages(self, n_exits, rows):
         """Name the stages, validate what depends on their number; return the costs given, or None.
@@ -374,6 +395,8 @@ default="learned"
         self._stage_names = ["first_stage"] * n_before
         self._stage_names += [f"exit_{k}" for k in range(n_before, n_before + n_exits)]
         costs = check_stage_costs(self.stage_costs, self._stage_names)
+        if self.first_stage is not None and costs is not None:
+            costs[:1] = add_fetch_costs(costs[:1], [self.first_stage])
         check_policy(
             self.thresholds,
             n_stages=len(self._stage_names),
@@ -389,66 +412,63 @@ default="learned"
 
     def _count_costs(self, first, exit_multiply_adds, costs):
         """Set multiply-adds and costs; raise when a budget is below the cheapest exit's."""
-        counts = [exit_multiply_adds]
+        counts = list(exit_multiply_adds)
         if first is not None:
-            of_first = count_multiply_adds(first.scorer.estimator)
-            counts = None if of_first is None else [[of_first], exit_multiply_adds]
-        self.multiply_adds_ = None if counts is None else np.concatenate(counts).astype(float)
+            counts.insert(0, count_multiply_adds(first.scorer.estimator))
+        self.multiply_adds_ = None
+        if all(counts):  # a stage that seems to compute nothing was not understood
+            self.multiply_adds_ = np.array(counts, dtype=np.float64)
         self.stage_costs_ = costs
-        if costs is None and counts is not None:
+        if costs is None and self.multiply_adds_ is not None:
             self.stage_costs_ = self.multiply_adds_ / self.multiply_adds_.sum()
         if isinstance(self.thresholds, CostBudget):
-            self.thresholds.check(n_stages=len(self._stage_names), stage_costs=self.stage_costs_)
+            self.thresholds.check_known(len(self._stage_names), self.stage_costs_)
 
-    def _fit_net(self, net, rows, first, split_params):
-        """Train the net on the rows, with the first stage's confidences of them.
-
-        Returns the indices of the rows that it was not trained on but validated with, or None.
-        """
+    def _fit_net(self, net, rows, first, split):
+        """Train the net on the rows, with the first stage's confidences of them."""
         fitter, confidence = rows.fitter, None
         if first is not None:
             # A row that no fold scores counts as one of which nothing is known.
             confidence = np.nan_to_num(first.proba.max(axis=1), nan=0.0)
-        split, validation = self._split_for_net(net, rows, split_params), net.validation
-        net_params = rows.stage_params.get("net", {})
-        if split is not None:
-            net.set_params(validation=[split])
-            net_params = {}
+        seed = seeds_for(fitter.seed, "exit_weighting", 1)[0]
         try:
             self.net_ = net.fit_exits(
                 fitter.X,
                 fitter.classes[fitter.codes],
                 fitter.sample_weight,
-                net_params,
-                weigher=start_weigher(
-                    self.exit_weighting, seeds_for(fitter.seed, "exit_weighting", 1)[0]
-                ),
+                rows.stage_params.get("net"),
+                split=split,
+                weigher=start_weigher(self.exit_weighting, seed),
                 first_confidence=confidence,
             )
         except Exception as error:
             error.add_note("This happened in the fit of the net.")
             raise
-        net.set_params(validation=validation)
-        return None if split is None else split[1]
 
-    def _fit_ensemble(self, rows, first, idx):
-        """Set the weights with which stages answer, fitted on some training rows, or None."""
+    def _fit_ensemble(self, rows, first, split):
+        """Set the weights with which stages answer, fitted on rows that validate the net."""
         self.ensemble_weights_ = None
-        fitter = rows.fitter
-        if first is not None and idx is not None:
-            idx = idx[fitter.scored[idx]]  # out-of-fold scores are for those only
-        if not self.ensemble or idx is None or not idx.size:
+        if not self.ensemble or split is None:
             return
-        proba, carry = [], take_rows(fitter.X, idx)
+        fitter, idx = rows.fitter, split[1]
         if first is not None:
-            proba.append(first.proba[idx])
-        for k in range(self.net_.n_exits_):
-            of_exit, carry = self.net_.run_exit(k, carry)
-            proba.append(of_exit)
+            idx = idx[fitter.scored[idx]]  # out-of-fold scores are for those only
+        if not idx.size:
+            return
+        stage_proba = self._own_scores(
+            take_rows(fitter.X, idx), None if first is None else first.proba[idx]
+        )
         weight = rows.weight[idx]
         self.ensemble_weights_ = fit_stack(
-            np.stack(proba, axis=1), fitter.codes[idx], weight * (idx.size / weight.sum())
+            stage_proba, fitter.codes[idx], weight * (idx.size / weight.sum())
         )
+
+    def _own_scores(self, X, first_proba):
+        """Scores of all stages by themselves, those of the first one given."""
+        of_net = self.net_.exit_proba(X)
+        if first_proba is None:
+            return of_net
+        return np.concatenate([first_proba[:, None], of_net], axis=1)
 
     def _keep_stages(self, first):
         """Set what is known of the fitted stages."""
@@ -459,16 +479,21 @@ default="learned"
             self._first_checks_all = checks_all_columns(self.first_stage_)
             self._gives_own_arrays.insert(0, gives_own_arrays(self.first_stage_))
 
-    def _held_out_scores(self, rows):
+    def _held_out_scores(self, rows, first):
         """What policies see: the rows held out, or none."""
         if rows.held_out is None:
             stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
             empty = np.empty(0, dtype=np.intp)
             return self._make_scores(stage_proba, empty, empty, None, untouched=True)
         y, weight = rows.held_out
+        stage_proba = self._own_scores(
+            rows.fitter.X_held_out, None if first is None else first.held_out_proba
+        )
+        if self.ensemble_weights_ is not None:
+            stage_proba = stack_all(self.ensemble_weights_, stage_proba)
         codes = np.searchsorted(self.classes_, y)
         weight = np.ones(codes.size) if weight is None else weight
-        return self._scores_of(rows.fitter.X_held_out, codes, weight)
+        return self._make_scores(stage_proba, codes, weight, None, untouched=True)
 
     def _steps(self):
         """Steps for `skmsc.routing.route`; the exits run on hidden features."""
@@ -494,8 +519,8 @@ default="learned"
         return proba, None if carry is None else _Waiting(carry, logs)
 
     def _asks_last(self, thresholds):
-        """Whether a `thresholds` argument looks at the last stage's scores: budgets do here."""
-        return needs_rows(thresholds)
+        """Whether a `thresholds` argument looks at the last stage's scores: budgets may here."""
+        return needs_last_stage(thresholds) or getattr(thresholds, "spread", "") is None
 
     @property
     def _pieces(self):
@@ -542,7 +567,5 @@ class _Waiting:
     logs: tuple
 
     def take_rows(self, idx):
-        """The same of some of the rows, integers."""
-        return _Waiting(
-            take_rows(self.carry, idx), tuple(log.take(idx, axis=0) for log in self.logs)
-        )
+        """The same of some of the rows, integers or a slice."""
+        return _Waiting(take_rows(self.carry, idx), tuple(log[idx] for log in self.logs))

@@ -49,9 +49,9 @@ def is_dataframe(X):
 
 
 def take_rows(X, idx):
-    """Rows `idx` (integers) of an array, sparse matrix, dataframe or list; None stays None.
+    """Rows `idx`, integers or a slice, of an array, sparse matrix, dataframe or list.
 
-    An object with a method `take_rows` knows itself how.
+    None stays None; an object with a method `take_rows` knows itself how.
     """
     if isinstance(X, np.ndarray):
         return X[idx]

@@ -93,6 +93,8 @@ class Temperature:
         """Probabilities of shape (n_samples, n_classes)."""
         logs = log_proba(scores, self.limit)
         logs *= self.slope
+        if self.slope * self.limit > 500.0:  # else no exp vanishes
+            logs -= logs.max(axis=1, keepdims=True)
         return normalised_exp(logs)
 
 

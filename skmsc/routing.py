@@ -113,9 +113,9 @@ def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting,
             n_rows = len(stage) if waiting is None else waiting.size
             if n_rows > pieces[1]:
                 for start in range(0, n_rows, pieces[1]):
-                    idx = np.arange(start, min(start + pieces[1], n_rows))
-                    mine = idx if waiting is None else waiting[idx]
-                    part = take_rows(carry, idx)
+                    rows = slice(start, min(start + pieces[1], n_rows))
+                    mine = np.arange(rows.start, rows.stop) if waiting is None else waiting[rows]
+                    part = take_rows(carry, rows)
                     _run(steps, k, part, mine, stage, proba, thresholds, answer, acting, None)
                 return
         scores, carry = steps[k](carry)

@@ -32,12 +32,7 @@ def make_splits(cv, X, y, *, used=None, params=None, name="cv"):
         The caller's parameter, for errors.
     """
     params = params or {}
-    if "time" in params:
-        takes = signature(cv.split).parameters.values() if hasattr(cv, "split") else ()
-        if not any(p.name == "time" or p.kind == p.VAR_KEYWORD for p in takes):
-            raise TypeError(f"{name}={cv!r} takes no time; a TimeDelaySplit does.")
-    if isinstance(cv, type):
-        raise TypeError(f"{name} must be an integer, a splitter object or an iterable; got {cv!r}.")
+    check_splitter(cv, params, name)
     by_position = isinstance(cv, PredefinedSplit) or not (
         cv is None or isinstance(cv, Integral) or hasattr(cv, "split")
     )
@@ -53,6 +48,16 @@ def make_splits(cv, X, y, *, used=None, params=None, name="cv"):
     params = _check_method_params(X, params, indices=idx)
     X, y = take_rows(X, idx), y[idx]
     return list(check_cv(cv, y, classifier=True).split(X, y, **params))
+
+
+def check_splitter(cv, params, name="cv"):
+    """Raise for what splits nothing, and for a time that it does not take."""
+    if "time" in params:
+        takes = signature(cv.split).parameters.values() if hasattr(cv, "split") else ()
+        if not any(p.name == "time" or p.kind == p.VAR_KEYWORD for p in takes):
+            raise TypeError(f"{name}={cv!r} takes no time; a TimeDelaySplit does.")
+    if isinstance(cv, type):
+        raise TypeError(f"{name} must be an integer, a splitter object or an iterable; got {cv!r}.")
 
 
 def restrict(splits, used):

@@ -80,6 +80,16 @@ def stacked(weights, logs):
     return normalised_exp(total)
 
 
+def stack_all(weights, stage_proba):
+    """What all stages answer, of the shape of their own probabilities.
+
+    Both are as in `fit_stack`.
+    """
+    logs = list(np.moveaxis(stack_logs(stage_proba), 1, 0))
+    answers = [stacked(weights[k, : k + 1], logs[: k + 1]) for k in range(1, len(logs))]
+    return np.stack([stage_proba[:, 0], *answers], axis=1)
+
+
 def _most_likely(logs, y, sample_weight):
     """Weights of shape (k + 1,) from log-probabilities of shape (n_samples, k + 1, n_classes)."""
     n_parts = logs.shape[1]

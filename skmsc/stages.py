@@ -125,10 +125,12 @@ def check_stages(stages, reserved):
     return kept
 
 
-def check_stage(name, stage):
+def check_stage(name, stage, otherwise="'drop'"):
     """Raise unless this is a classifier that gives scores, costly features at its head only."""
     if isinstance(stage, type) or not hasattr(stage, "fit"):
-        raise TypeError(f"Stage {name!r} must be a classifier object or 'drop'; got {stage!r}.")
+        raise TypeError(
+            f"Stage {name!r} must be a classifier object or {otherwise}; got {stage!r}."
+        )
     if not is_classifier(stage) and not is_skorch_net(stage):
         raise TypeError(f"Stage {name!r} must be a classifier; got {stage!r}.")
     last = final_step(stage)
@@ -609,10 +611,10 @@ def count_multiply_adds(estimator):
 
     Counted are scalers, linear projections, linear classifiers, `GaussianNB`, `MLPClassifier`,
     nets, and pipelines of these. For others it is the operations that a row is compared by:
-    the comparisons on its path through every tree of scikit-learn's forests (for a mean training
-    row), the products of its distances to all training rows (`KNeighborsClassifier`; an index
-    computes fewer) or of its kernels with the support vectors (`SVC`). One operation of theirs
-    takes longer than one of a matrix product.
+    the comparisons on its path through scikit-learn's trees, forests and
+    `GradientBoostingClassifier` (of a mean training row), the products of its distances to all
+    training rows (`KNeighborsClassifier`; an index computes fewer) or of its kernels with the
+    support vectors (`SVC`). One operation of theirs takes longer than one of a matrix product.
     """
     total = 0
     for leaf in _leaves(estimator):

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 from skmsc._sklearn import _check_method_params, take_rows
 from skmsc._splitters import LabeledTestFolds, TimeDelaySplit, labels_to_split
 from skmsc.out_of_fold import CrossFitter
-from skmsc.splits import make_splits, restrict
+from skmsc.splits import check_splitter, make_splits, restrict
 from skmsc.stages import join_costly, split_costly, takes_weight, warn_of_resampling
 
 __all__ = []  # for the package's own use
@@ -178,6 +178,7 @@ def choose_training_rows(
     if isinstance(cv, LabeledTestFolds):
         cv = cv.cv  # what it does is done here
     check_consistent_length(y, *split_params.values())
+    check_splitter(cv, split_params)
     seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
     used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
     held = np.empty(0, dtype=np.intp)
@@ -276,7 +277,7 @@ def check_splits(splits, codes, classes, positive):
             )
 
 
-def choose_held_out(cv, y, fraction, *, seed=0, groups=None, time=None):
+def choose_held_out(cv, y, fraction, *, seed=0, groups=None, time=None, name="validation_fraction"):
     """Choose rows to hold out of everything but the thresholds.
 
     Parameters
@@ -294,6 +295,8 @@ def choose_held_out(cv, y, fraction, *, seed=0, groups=None, time=None):
         Groups, held out as a whole.
     time : array-like of shape (n_samples,), default=None
         Times.
+    name : str, default="validation_fraction"
+        What the fraction is called, for errors.
 
     Returns
     -------
@@ -312,6 +315,6 @@ def choose_held_out(cv, y, fraction, *, seed=0, groups=None, time=None):
         held = np.isin(idx, next(splits)[1])
     except ValueError as error:
         raise ValueError(
-            f"validation_fraction={fraction} cannot be held out of {y.size} rows: {error}"
+            f"{name}={fraction} cannot be held out of {y.size} rows: {error}"
         ) from error
     return ~held, held

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -34,6 +35,7 @@ import skmsc
 from skmsc import (
     Agreement,
     CostBudget,
+    CostlyFeatures,
     EarlyExitClassifier,
     LearnedWeights,
     PassBudget,
@@ -70,9 +72,7 @@ class RecordingNet(MultiExitNet):
     seen = []
 
     def fit_exits(self, X, y, sample_weight=None, split_params=None, **how):
-        self.seen.append(
-            {"X": X, "y": y, "weight": sample_weight, "validation": self.validation, **how}
-        )
+        self.seen.append({"X": X, "y": y, "weight": sample_weight, **how})
         return super().fit_exits(X, y, sample_weight, split_params, **how)
 
 
@@ -430,13 +430,13 @@ def test_rows_held_out_reach_no_part(fraction):
     assert sorted(map(len, fits))[-1] == len(y) - held.size
     assert len(fits) == 4
     assert not np.isin(held, np.concatenate(fits)).any()
-    (split,) = RecordingNet.seen[-1]["validation"]
+    split = RecordingNet.seen[-1]["split"]
     assert np.intersect1d(*split).size == 0
 
 
 def split_of_the_net(among=X):
     """Indices of the rows that trained the net and of those that validated it."""
-    (split,) = RecordingNet.seen[-1]["validation"]
+    split = RecordingNet.seen[-1]["split"]
     rows = idx_of(training_rows(), among)
     return rows[split[0]], rows[split[1]]
 
@@ -1005,3 +1005,91 @@ def test_an_unshuffled_splitter_is_used_as_given():
         LogisticRegression(), seen["X"], seen["y"], cv=StratifiedKFold(4), method="predict_proba"
     )
     np.testing.assert_allclose(seen["first_confidence"], expected.max(axis=1), atol=1e-9)
+
+
+# What is promised of the last stage ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("calibration", ["temperature", "sigmoid", "isotonic", None])
+def test_the_last_stages_class_is_what_others_are_held_to(calibration, n_classes):
+    data, labels = DATA[n_classes]
+    model = early_exit(thresholds=2.0, calibration=calibration).fit(data, labels)
+    last = model.stage_proba(data)[:, -1].argmax(axis=1)
+    np.testing.assert_array_equal(model.predict(data), model.classes_[last])
+    *_, staged = model.staged_predict_proba(data)
+    np.testing.assert_allclose(staged, model.predict_proba(data), atol=1e-6)
+
+
+class Bureau:
+    """Costly features, a column for each row given, and how often each row was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, rows):
+        rows = np.asarray(rows)
+        self.asked.append(rows[:, 0])
+        return rows[:, :1] ** 2
+
+
+def test_costly_features_of_the_first_stage_are_fetched_once_and_counted():
+    bureau = Bureau()
+    first = make_pipeline(CostlyFeatures(bureau, cost=5.0), LogisticRegression())
+    model = early_exit(first, stage_costs=[1, 1, 1]).fit(X, y)
+    asked = np.concatenate(bureau.asked)
+    assert asked.size == np.unique(asked).size == len(y)
+    np.testing.assert_allclose(model.stage_costs_, [6.0, 1.0, 1.0])
+
+
+def test_what_the_net_refuses_is_refused_before_the_first_stages_fits():
+    frame = pd.DataFrame(X)
+    frame.iloc[0, 0] = np.nan
+    before = len(RecordingModel.seen)
+    imputing = make_pipeline(SimpleImputer(), RecordingModel())
+    with pytest.raises(ValueError, match="contains NaN"):
+        early_exit(imputing).fit(frame, y)
+    with pytest.raises(ValueError, match="validation=1e-05 leaves none of"):
+        early_exit(RecordingModel(), net=small_net(validation=1e-5)).fit(X, y)
+    assert len(RecordingModel.seen) == before
+
+
+def test_a_splitter_of_the_net_gets_the_groups():
+    net = small_net(RecordingNet, validation=GroupKFold(4))
+    early_exit(net=net, cv=GroupKFold(3)).fit(X, y, groups=GROUPS)
+    train, valid = split_of_the_net()
+    assert valid.size and not np.isin(GROUPS[train], GROUPS[valid]).any()
+
+
+def test_a_time_that_nobody_takes_is_refused_without_a_first_stage_too():
+    with pytest.raises(TypeError, match="cv=5 takes no time; a TimeDelaySplit does"):
+        early_exit(None, cv=5).fit(X, y, time=np.arange(len(y)))
+
+
+class Uncounted(torch.nn.Module):
+    """Two exits; what the second block does is no matrix product."""
+
+    def __init__(self, n_inputs, n_classes):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(n_inputs, 4), torch.nn.ReLU()])
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(4, n_classes), Means(n_classes)])
+
+
+class Means(torch.nn.Module):
+    """The first columns, scaled."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(n_classes))
+
+    def forward(self, x):
+        """Logits."""
+        return x[:, : len(self.scale)] * self.scale
+
+
+def test_a_stage_that_seems_to_compute_nothing_has_no_known_cost():
+    net = small_net(trunk=Uncounted, trunk_params={})
+    model = early_exit(None, net=net).fit(X, y)
+    assert model.multiply_adds_ is None and model.stage_costs_ is None
+    with pytest.raises(ValueError, match="needs the cost of every stage"):
+        early_exit(None, net=net, thresholds=CostBudget(0.5)).fit(X, y)

@@ -226,6 +226,11 @@ def to_proba(logits):
     return proba if proba.ndim == 2 else proba.mean(dim=1)
 
 
+def last_exit_proba(logits):
+    """Probabilities of the last exit, of logits (b, K, C) or (b, K, m, C)."""
+    return to_proba(logits[:, -1])
+
+
 def to_log_proba(logits):
     """Logarithms of what `to_proba` gives."""
     logs = torch.log_softmax(logits.double(), dim=-1)

@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,7 +15,7 @@ from skmsc._sklearn import Interval, StrOptions, is_dataframe
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._exit_training import FIRST, ExitNet
 from skmsc.neural._exits import EXITS, MultiExitModule
-from skmsc.neural._modules import to_log_proba, to_proba
+from skmsc.neural._modules import last_exit_proba, to_log_proba, to_proba
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_input import AUTO_VALIDATION, find_device, split_rows
@@ -28,7 +29,9 @@ class Hidden:
     features: torch.Tensor
 
     def take_rows(self, idx):
-        """The same of some of the rows, integers."""
+        """The same of some of the rows, integers or a slice."""
+        if isinstance(idx, slice):
+            return Hidden(self.features[idx])
         idx = torch.from_numpy(idx).to(self.features.device)
         return Hidden(self.features.index_select(0, idx))
 
@@ -129,7 +132,7 @@ class MultiExitNet(TabularNet):
     }
     _net_class = ExitNet
     _module_class = MultiExitModule
-    _weigher = None
+    _nonlinearity = staticmethod(last_exit_proba)
 
     def __init__(
         self,
@@ -200,11 +203,14 @@ class MultiExitNet(TabularNet):
         proba : ndarray of shape (n_samples, n_exits, n_classes), float64
         """
         check_is_fitted(self)
-        carry, proba = self._check_X(X), []
-        for k in range(self.n_exits_):
-            of_exit, carry = self.run_exit(k, carry)
-            proba.append(of_exit)
-        return np.stack(proba, axis=1)
+        X = self._check_X(X)
+        proba = np.empty((X.shape[0], self.n_exits_, self.classes_.size))
+        for start in range(0, X.shape[0], PREDICT_ROWS):
+            rows = slice(start, start + PREDICT_ROWS)
+            carry = X[rows]
+            for k in range(self.n_exits_):
+                proba[rows, k], carry = self.run_exit(k, carry)
+        return proba
 
     def count_exit_multiply_adds(self):
         """Multiply-adds that each exit adds for one row: those of its block and its head.
@@ -252,7 +258,24 @@ class MultiExitNet(TabularNet):
         automatic = isinstance(self.validation, str)
         return AUTO_VALIDATION[1] if automatic and n_rows >= AUTO_VALIDATION[0] else None
 
-    def choose_validation(self, X, y, sample_weight=None, split_params=None):
+    def check_rows(self, X):
+        """Raise for rows that the net would not take.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Raises
+        ------
+        ValueError
+            When they are not numeric, hold nan or infinity that the net does not accept, or have
+            another number of features than in fit.
+        """
+        fitted = self.__sklearn_is_fitted__()
+        (self if fitted else clone(self))._check_X(X, reset=not fitted)
+
+    def split_for_validation(self, X, y, sample_weight=None, split_params=None):
         """Rows that a fit on the same rows would train on, and rows that it would validate with.
 
         Parameters
@@ -329,7 +352,15 @@ class MultiExitNet(TabularNet):
         return proba, None if is_last else Hidden(_joined(hidden))
 
     def fit_exits(
-        self, X, y, sample_weight=None, split_params=None, *, weigher=None, first_confidence=None
+        self,
+        X,
+        y,
+        sample_weight=None,
+        split_params=None,
+        *,
+        split=None,
+        weigher=None,
+        first_confidence=None,
     ):
         """Train the net with weights of rows at exits.
 
@@ -343,6 +374,8 @@ class MultiExitNet(TabularNet):
             Weights >= 0 of the rows.
         split_params : dict, default=None
             What the splitter of `validation` takes.
+        split : tuple of two ndarrays of int, default=None
+            Rows that train and rows that validate; None: those that `validation` chooses.
         weigher : object, default=None
             Its ``weigh(loss, confidence)`` gives weights of shape (n_rows, n_exits) of a batch from
             torch tensors of shape (n_rows, n_exits) and (n_rows, n_stages); a
@@ -355,19 +388,19 @@ class MultiExitNet(TabularNet):
         -------
         self : MultiExitNet
         """
-        of_rows = {} if first_confidence is None else {FIRST: first_confidence}
-        self._weigher = weigher
-        try:
-            with no_half_fit(self):
-                self._fit(X, y, sample_weight, split_params or {}, going_on=False, **of_rows)
-        finally:
-            del self._weigher
+        with no_half_fit(self):
+            self._fit(
+                X,
+                y,
+                sample_weight,
+                split_params or {},
+                going_on=False,
+                split=split,
+                of_rows={} if first_confidence is None else {FIRST: first_confidence},
+                settings={"weigher": weigher},
+            )
         self.net_.weigher = None  # the net keeps no function of the caller's
         return self
-
-    def _net_settings(self):
-        """What the net is made with beside what is TabularNet's."""
-        return {"weigher": self._weigher}
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -378,7 +411,7 @@ class MultiExitNet(TabularNet):
         whole = all(isinstance(size, Integral) and size >= 1 for size in width)
         if not (of_trunk and whole and len(width) == self.depth):
             raise ValueError(
-                f"width must be an integer >= 1, or for 'mlp' and 'resnet' one such integer for "
+                f"width must be an integer >= 1, or one such integer (not with 'tabm') for "
                 f"each of the depth={self.depth} blocks; got {self.width!r}."
             )
 

@@ -230,6 +230,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     # What `net_` is made of; its module has a method `answer`, the logits that predictions are of.
     _net_class = WeightedNet
     _module_class = TabularModule
+    _nonlinearity = staticmethod(to_proba)  # of what the module's forward gives
 
     def __init__(
         self,
@@ -439,10 +440,23 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         tags.input_tags.allow_nan = self.missing == "mean"
         return tags
 
-    def _fit(self, X, y, sample_weight, split_params, going_on, **of_rows):
+    def _fit(
+        self,
+        X,
+        y,
+        sample_weight,
+        split_params,
+        going_on,
+        *,
+        split=None,
+        of_rows=None,
+        settings=None,
+    ):
         """Choose the rows that train and validate, make the net or go on with it, train it.
 
-        `of_rows` are further arrays of shape (n_samples, ...) that the net's loss asks for.
+        `split` is the choice of the rows, (train, validate) indices, where it was made already;
+        `of_rows` are further arrays of shape (n_samples, ...) by name, and `settings` further
+        parameters of the net, that its loss asks for.
         """
         self._check_parameters()
         split_params = self._check_split_params(split_params)
@@ -455,7 +469,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         if weight is not None:
             weight = None if np.ptp(weight[used]) == 0 else weight / weight[used].mean()
         seed = self._draw_seed()
-        if isinstance(self.validation, tuple):
+        if split is not None:
+            parts = Parts(*split)
+        elif isinstance(self.validation, tuple):
             parts = Parts(np.flatnonzero(used), self._check_validation_rows())
         else:
             parts = split_rows(
@@ -485,10 +501,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         done = self.n_iter_ if going_on else 0
         shares = self._log_shares(codes, weight, parts)
         with own_random_numbers(seed + done, device):
-            net = self.net_ if going_on else self._make_net(X, weight, parts, shares, device)
+            if going_on:
+                net = self.net_
+            else:
+                net = self._make_net(X, weight, parts, shares, device, settings)
             train(
                 net,
-                make_dataset(X, codes, weight, **of_rows),
+                make_dataset(X, codes, weight, **(of_rows or {})),
                 lr=self.lr,
                 epochs=self.max_epochs,
                 batch_size=batch_size,
@@ -534,7 +553,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.termination_condition_ = "max_epochs"
         return self
 
-    def _make_net(self, X, weight, parts, shares, device):
+    def _make_net(self, X, weight, parts, shares, device, settings=None):
         """The skorch net, initialised for the training rows and their log class shares."""
         params = dict(self.net_params or {})
         params.pop("callbacks", None)
@@ -561,11 +580,11 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             iterator_train__device=None,
             iterator_valid=TensorBatches,
             iterator_valid__batch_size=PREDICT_ROWS,
-            predict_nonlinearity=to_proba,
+            predict_nonlinearity=self._nonlinearity,
             logit_offset=adjustment * shares if adjustment else None,
             device=device,
             verbose=self.verbose,
-            **self._net_settings(),
+            **(settings or {}),
             **params,
         )
         return net.initialize()
@@ -577,10 +596,6 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             if isinstance(self.trunk, str) or name in _parameter_names(self.trunk):
                 params.setdefault(name, getattr(self, name))
         return params
-
-    def _net_settings(self):
-        """What the net is made with beside what is set in `_make_net`."""
-        return {}
 
     def _callbacks(self):
         """Copies of the caller's callbacks, which training changes."""

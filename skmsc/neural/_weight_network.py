@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import nn
 from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skmsc.neural._exit_training import confidences
 
@@ -23,7 +24,7 @@ with warnings.catch_warnings():
 
 
 class WeightNetwork(nn.Module):
-    """Weights of rows at exits from their losses. Shape: (b, K) -> (b, K), with mean 1.
+    """Weights of rows at exits from their losses. Shape: (b, K) -> (b, K).
 
     ``1 + eps * centred(tanh(linear(relu(linear(losses)))))``, not below 0.
 
@@ -113,8 +114,9 @@ class LearnedWeigher:
         was_training = net.module_.training
         net.module_.eval()  # without dropout, so that both passes are of one function
         try:
-            for half, other in (halves, halves[::-1]):
-                self._meta_step(net, half, other)
+            with sdpa_kernel(SDPBackend.MATH):  # the fast attentions have one derivative only
+                for half, other in (halves, halves[::-1]):
+                    self._meta_step(net, half, other)
         finally:
             net.module_.train(was_training)
 
@@ -197,15 +199,33 @@ def meta_gradient(losses, meta_loss, theta, weights, loss, pseudo_step):
         for name, part, g, rate in zip(names, parts, of_meta, rates, strict=True)
     }
     constant = {name: part.detach() for name, part in theta.items()}
-    return jvp(losses, (constant,), (direction,))[1]
+    try:
+        return jvp(losses, (constant,), (direction,))[1]
+    except NotImplementedError:  # an operation without a forward-mode formula
+        return _by_two_reverse_passes(losses, theta, direction)
+
+
+def _by_two_reverse_passes(losses, theta, direction):
+    """The same derivative by way of the reverse-mode one, which is linear in its weights v."""
+    loss, parts = losses(theta), list(theta.values())
+    v = torch.zeros_like(loss, requires_grad=True)
+    gradients = torch.autograd.grad(loss, parts, v, create_graph=True, allow_unused=True)
+    used = [
+        (gradient, direction[name])
+        for gradient, name in zip(gradients, theta, strict=True)
+        if gradient is not None
+    ]
+    outputs, along = map(list, zip(*used, strict=True))
+    return torch.autograd.grad(outputs, v, along)[0]
 
 
 def pseudo_step_of(optimizer):
     """The step that an optimizer would take, as `meta_gradient` wants it.
 
     For SGD with any momentum it is the step itself. For Adam and AdamW the mean of squares is that
-    after the step, and held fixed in the rates. Of another optimizer it is a plain step of the same
-    learning rate. The parameters are those of the optimizer, in its order.
+    after the step, and held fixed in the rates. Of another optimizer, or with amsgrad or maximize,
+    it is a plain step of the same learning rate. The parameters are those of the optimizer, in its
+    order.
     """
 
     def pseudo_step(parts, gradients):
@@ -218,9 +238,10 @@ def pseudo_step_of(optimizer):
             rates.append(rate)
         return stepped, rates
 
-    if isinstance(optimizer, torch.optim.SGD):
+    known = not any(g.get("maximize") or g.get("amsgrad") for g in optimizer.param_groups)
+    if known and isinstance(optimizer, torch.optim.SGD):
         step_one = _sgd
-    elif isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+    elif known and isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
         decoupled = isinstance(optimizer, torch.optim.AdamW)
         step_one = partial(_adam, decoupled=decoupled)
     else:
@@ -266,8 +287,8 @@ def leaving_stage(confidence, exit_share):
     """Stage at which each row of a batch leaves when stages answer fixed shares of it.
 
     Stage j takes the ``floor(b * p_j)`` rows not yet taken that it is surest of, with p_j in
-    proportion to ``exit_share ** j``; the last takes the rest. `confidence` has shape (b, S), the
-    result (b,).
+    proportion to ``exit_share ** j``; the last takes the rest, one row at least. `confidence` has
+    shape (b, S), the result (b,).
     """
     n_rows, n_stages = confidence.shape
     shares = [exit_share**j for j in range(n_stages)]
@@ -275,6 +296,7 @@ def leaving_stage(confidence, exit_share):
     waiting = torch.ones(n_rows, dtype=torch.bool, device=confidence.device)
     for j in range(n_stages - 1):
         n_taken = math.floor(n_rows * shares[j] / sum(shares) + 1e-9)
+        n_taken = min(n_taken, int(waiting.sum()) - 1)
         surest = confidence[:, j].masked_fill(~waiting, -1.0).topk(n_taken).indices
         stage[surest] = j
         waiting[surest] = False

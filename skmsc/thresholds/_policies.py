@@ -131,15 +131,19 @@ class CostBudget(BaseEstimator):
                 f"costs {stage_costs[0]}."
             )
 
-    def find_thresholds(self, scores):
-        """Threshold matrix for the given `StageScores`."""
-        costs = scores.stage_costs
-        if costs is None:
+    def check_known(self, n_stages, stage_costs):
+        """Raise unless the costs are known and the budget covers the first stage's."""
+        if stage_costs is None:
             raise ValueError(
                 f"{self!r} needs the cost of every stage, and it could not be counted: set "
                 "stage_costs (measure_costs(X) gives seconds per row)."
             )
-        self.check(n_stages=scores.n_stages, stage_costs=costs)
+        self.check(n_stages=n_stages, stage_costs=stage_costs)
+
+    def find_thresholds(self, scores):
+        """Threshold matrix for the given `StageScores`."""
+        costs = scores.stage_costs
+        self.check_known(scores.n_stages, costs)
         n_early = scores.n_stages - 1
         if _spreads_by_agreement(self, scores):
             total = np.cumsum(costs)

@@ -16,6 +16,7 @@ from skmsc.neural import MultiExitNet, TabularNet  # noqa: E402
 from skmsc.neural._weight_network import (  # noqa: E402
     LearnedWeigher,
     WeightNetwork,
+    _by_two_reverse_passes,
     leaving_stage,
     mean_loss_at,
     meta_gradient,
@@ -675,3 +676,19 @@ def test_with_one_exit_there_is_nothing_to_learn(trunk, centre):
     plain = TabularNet(**params).fit(X, Y, W.numpy()).predict_proba(X)
     net = MultiExitNet(**params).fit_exits(X, Y, W.numpy(), weigher=learned(centre=centre))
     np.testing.assert_array_equal(net.predict_proba(X), plain)
+
+
+def test_two_reverse_passes_give_what_forward_mode_gives():
+    torch.manual_seed(0)
+    X = torch.randn(7, 3, dtype=torch.float64)
+    theta = {"a": torch.randn(3, 4, dtype=torch.float64, requires_grad=True)}
+    theta["unused"] = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    direction = {name: torch.randn_like(part) for name, part in theta.items()}
+
+    def losses(parts):
+        return torch.tanh(X @ parts["a"]) ** 2
+
+    constant = {name: part.detach() for name, part in theta.items()}
+    _, expected = torch.func.jvp(losses, (constant,), (direction,))
+    got = _by_two_reverse_passes(losses, theta, direction)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
