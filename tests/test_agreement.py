@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.stats import binom
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
@@ -492,14 +493,14 @@ def most_violations(confidence, n_draws):
 
 
 STATISTICS = pytest.mark.parametrize(
-    "n_classes, share_of_last, digits, n_rows, per_class",
+    "n_classes, share_of_last, digits, n_rows, policy",
     [
-        pytest.param(4, 0.25, 12, 600, False, id="many classes"),
-        pytest.param(3, 0.33, 12, 1500, True, id="each of many classes"),
-        pytest.param(4, 0.25, 2, 600, False, id="many classes, ties"),
-        pytest.param(2, 0.5, 2, 800, False, id="two classes, ties"),
-        pytest.param(2, 0.02, 12, 14_000, True, id="rare positives"),
-        pytest.param(2, 0.02, 2, 14_000, True, id="rare positives, ties"),
+        pytest.param(4, 0.25, 12, 600, Agreement(0.02), id="many classes"),
+        pytest.param(3, 0.33, 12, 1500, Agreement(0.02, per_class=True), id="each of many"),
+        pytest.param(4, 0.25, 2, 600, Agreement(0.02), id="many classes, ties"),
+        pytest.param(2, 0.5, 2, 800, Agreement(0.02), id="two classes, ties"),
+        pytest.param(2, 0.02, 12, 6000, Agreement(0.05, per_class=True), id="rare positives"),
+        pytest.param(2, 0.02, 2, 6000, Agreement(0.05, per_class=True), id="rare, ties"),
     ],
 )
 
@@ -507,10 +508,8 @@ STATISTICS = pytest.mark.parametrize(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Agreement.* lets no early stage answer:UserWarning")
 @STATISTICS
-def test_a_certified_agreement_is_rarely_violated(
-    n_classes, share_of_last, digits, n_rows, per_class
-):
-    policy = Agreement(0.02, per_class=per_class, confidence=0.9)
+def test_a_certified_agreement_is_rarely_violated(n_classes, share_of_last, digits, n_rows, policy):
+    policy = clone(policy).set_params(confidence=0.9)
     proba = population(n_classes, share_of_last, digits)
     violated = share_of_violations(policy, proba, n_rows, 1000)
     assert violated <= most_violations(0.9, 1000)

@@ -360,7 +360,7 @@ class Agreement(BaseEstimator):
                 f"{needed} rows{' of each class' if self.per_class else ''}; got {least}."
             )
         best = scores.matrix(np.full(scores.n_stages - 1, np.inf))
-        for share in self.max_disagreement * np.linspace(0, 4, 81):
+        for share in self.max_disagreement * np.linspace(0, 4, 41):
             thresholds = self._keeping(share, propose)
             disagrees = test.early_answers(thresholds) != last
             p_values = [

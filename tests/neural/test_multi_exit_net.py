@@ -765,6 +765,7 @@ class Attentive(torch.nn.Module):
         self.heads = torch.nn.ModuleList(torch.nn.Linear(4, n_classes) for _ in range(2))
 
 
+@pytest.mark.filterwarnings("ignore:MultiExitNet learned nothing")
 def test_learned_weights_do_with_operations_that_have_no_forward_mode():
     weigher = start_weigher(LearnedWeights(every=1), 0)
     MultiExitNet(Attentive, max_epochs=1, device="cpu", random_state=0).fit_exits(
