@@ -372,8 +372,10 @@ def values_of(records, name, method, means=None, value="area"):
 
 
 def gain(records, name, method, means, against=("uniform", "plain"), value="area"):
-    """Interval of the difference from tuned uniform weights, paired by seed."""
+    """Interval of the difference from tuned uniform weights, paired by seed; None if not run."""
     left, right = (values_of(records, name, *which, value) for which in ((method, means), against))
+    if not left.size:
+        return None
     return interval(left - right[: len(left)])  # of the seeds that both have
 
 
@@ -408,6 +410,7 @@ def expectations_of(records, default):
         )
         for name in ("letter", "pendigits")
     ]
+    boosted = [gain(records, name, BOOSTED, DEFAULT_MEANS) for name in DATASETS]
     letter = float(np.mean(values_of(records, "letter", *default, "full")))
     return [
         expect(
@@ -418,6 +421,11 @@ def expectations_of(records, default):
         expect(
             "data sets where the default is above tuned uniform weights",
             sum(map(is_above, gains.values())),
+            at_least=4,
+        ),
+        expect(
+            "the same, behind a boosted first stage",
+            sum(map(is_above, boosted)),
             at_least=4,
         ),
         *kept,
@@ -453,7 +461,9 @@ def means_table(records):
 
 
 def signed(summary):
-    """A difference; bold where its interval lies above 0, in italics where below."""
+    """A difference; bold where its interval lies above 0, in italics where below; - if not run."""
+    if summary is None:
+        return "-"
     text = plus_minus(summary, 4)
     text = text if text.startswith("-") else f"+{text}"
     if is_above(summary):
@@ -502,9 +512,21 @@ def settings_table(records):
         cells = []
         for method in WEIGHTINGS:
             chosen = pick(records, name, method, "plain")
-            cells.append(f"{chosen[0]['lr']}, {np.mean([r['epochs'] for r in chosen]):.0f}")
+            epochs = [r["epochs"] for r in chosen]
+            cells.append(f"{chosen[0]['lr']}, {np.mean(epochs):.0f}" if chosen else "-")
         rows.append([name, *cells])
     return markdown_table(["data", *(f"{m}: lr, epochs" for m in WEIGHTINGS)], rows)
+
+
+def seeds_table(records):
+    """How many seeds were run of what: an interrupted run is summed up, too."""
+
+    def count(name, method):
+        return len({r["seed"] for r in records if (r["dataset"], r["method"]) == (name, method)})
+
+    methods = (*WEIGHTINGS, BOOSTED, FIRST, SINGLE, FALLBACK, LIGHTGBM)
+    rows = [[method, *(count(name, method) for name in DATASETS)] for method in methods]
+    return markdown_table(["seeds run", *DATASETS], rows)
 
 
 def main(arguments):
@@ -555,9 +577,10 @@ def summarise(records, n_seeds, *, quick):
         "each read at the cost really spent, beyond the ends of a curve at its ends. Thresholds "
         f"and temperatures come from {TUNE_SHARE:.0%} of the training rows that no fit saw; those "
         "of the first seed also chose the learning rates. Mean ± half width of the 95 % interval "
-        f"over {n_seeds} seeds (other training and tuning rows, other initial weights; the same test "
-        "rows). Every weighting has its own learning rate, the best of three by the area on the "
-        "first seed's tuning rows, and its own length, by early stopping.",
+        f"over {n_seeds} seeds, or as many as were run (last table): other training and tuning "
+        "rows, other initial weights; the same test rows. Every weighting has its own learning "
+        "rate, the best of three by the area on the first seed's tuning rows, and its own length, "
+        "by early stopping.",
         expectation_table(expectations),
         "## What lifts the curve: area minus that of tuned uniform weights, paired by seed",
         "*plain*: every exit by itself, budgets spread by geometric pass rates. *by agreement*: "
@@ -571,6 +594,7 @@ def summarise(records, n_seeds, *, quick):
         lightgbm_table(records),
         "## Settings",
         settings_table(records),
+        seeds_table(records),
     ]
     content = {"records": records, "expectations": expectations}
     write("early_exit", "\n\n".join(parts), content, quick=quick)
