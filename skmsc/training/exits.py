@@ -155,8 +155,8 @@ class LearnedWeights(BaseEstimator):
     exit_share : float, default=0.75
         Stage j answers, in the weight network's loss, a share of the rows that is in proportion to
         ``exit_share ** j``; > 0.
-    every : int, default=8
-        Batches from one step of the weight network to the next. Each costs about as much as five
+    every : int, default=16
+        Batches from one step of the weight network to the next. Each costs about as much as six
         batches.
     n_hidden : int, default=100
         Hidden units of the weight network.
@@ -188,7 +188,7 @@ class LearnedWeights(BaseEstimator):
     LearnedWeights(centre='mat', eps=0.3)
     """
 
-    def __init__(self, eps=0.4, centre="col", exit_share=0.75, every=8, n_hidden=100, lr=0.001):
+    def __init__(self, eps=0.4, centre="col", exit_share=0.75, every=16, n_hidden=100, lr=0.001):
         self.eps = eps
         self.centre = centre
         self.exit_share = exit_share

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
@@ -128,7 +129,11 @@ def test_other_estimators_are_refused():
 
 
 def test_scorers_that_lack_what_they_need_say_so():
-    model = cascade().set_params(stage_costs=None, final=GaussianNB()).fit(X, Y)
+    model = (
+        cascade()
+        .set_params(stage_costs=None, final=QuadraticDiscriminantAnalysis(reg_param=0.1))
+        .fit(X, Y)
+    )
     with pytest.raises(ValueError, match="set stage_costs"):
         neg_mean_cost_scorer(model, X)
     X3, y3 = make_classification(300, n_informative=5, n_classes=3, random_state=0)
