@@ -499,8 +499,8 @@ STATISTICS = pytest.mark.parametrize(
         pytest.param(3, 0.33, 12, 1500, Agreement(0.02, per_class=True), id="each of many"),
         pytest.param(4, 0.25, 2, 600, Agreement(0.02), id="many classes, ties"),
         pytest.param(2, 0.5, 2, 800, Agreement(0.02), id="two classes, ties"),
-        pytest.param(2, 0.02, 12, 6000, Agreement(0.05, per_class=True), id="rare positives"),
-        pytest.param(2, 0.02, 2, 6000, Agreement(0.05, per_class=True), id="rare, ties"),
+        pytest.param(2, 0.02, 12, 9000, Agreement(0.05, per_class=True), id="rare positives"),
+        pytest.param(2, 0.02, 2, 9000, Agreement(0.05, per_class=True), id="rare, ties"),
     ],
 )
 
