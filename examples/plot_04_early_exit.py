@@ -42,7 +42,7 @@ from skmsc.neural import MultiExitNet
 
 model = EarlyExitClassifier(
     make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-    MultiExitNet(width=[32, 64, 128, 256], depth=4, dropout=0.1, max_epochs=25, batch_size=256),
+    MultiExitNet(width=[32, 64, 128, 256], depth=4, dropout=0.1, max_epochs=12, batch_size=256),
     exit_weighting="uniform",
     random_state=0,
 ).fit(X[train], y[train])
@@ -99,6 +99,7 @@ for name, x, value in zip(names, cost, accuracy, strict=True):
 left.set(xlabel="mean cost of a row (all stages = 1)", ylabel="accuracy on new rows")
 left.set(xscale="log", title="Accuracy over cost, one fit")
 left.grid(color="0.9", which="both")
+left.margins(y=0.12)
 left.legend(loc="lower right")
 
 before = np.zeros(len(budgets))
