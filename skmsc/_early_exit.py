@@ -67,8 +67,8 @@ class EarlyExitClassifier(MultiStageClassifier):
     exit_weighting : {"uniform", "learned", "survivors", "focal"}, strategy or callable, \
 default="uniform"
         How much each row counts at each exit while the network is trained: `UniformWeights`,
-        `LearnedWeights`, `SurvivorWeights`, `FocalWeights`. In our benchmark none beats uniform
-        weights once the learning rate and the length of training are tuned. A callable gets
+        `LearnedWeights`, `SurvivorWeights`, `FocalWeights`. In our benchmark learned weights do
+        not beat uniform ones once learning rate and length of training are tuned. A callable gets
         ``(loss, confidence)``, torch tensors of shape (n_rows, n_exits) and (n_rows, n_stages) of
         a batch, and returns weights of shape (n_rows, n_exits).
     ensemble : bool, default=True
@@ -127,7 +127,7 @@ default="uniform"
         Row k has the weights of the log-probabilities in stage k's answer, its own and those of
         the stages before it; None where every stage answers by itself.
     multiply_adds_ : ndarray of shape (n_stages,) or None
-        Multiply-adds of each stage for one row; None where those of the first cannot be counted.
+        Multiply-adds of each stage for one row; None where those of some stage cannot be counted.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)

@@ -40,9 +40,9 @@ class FocalWeights(BaseEstimator):
     """Rows count the more at an exit the less sure it is of their class.
 
     The weight of a row at an exit is ``1 - strength + strength * h / mean(h)`` with
-    ``h = (1 - p) ** gamma``, p the exit's probability of the row's class, and the mean over the
-    batch. There is no routing in it: it is the control that tells whether weights by exits are
-    worth more than an emphasis on hard rows.
+    ``h = (1 - p) ** gamma``, ``p = exp(-loss)`` the exit's probability of the row's class, and the
+    mean over the batch. There is no routing in it: it is the control that tells whether weights by
+    exits are worth more than an emphasis on hard rows.
 
     Parameters
     ----------
@@ -156,8 +156,8 @@ class LearnedWeights(BaseEstimator):
         Stage j answers, in the weight network's loss, a share of the rows that is in proportion to
         ``exit_share ** j``; > 0.
     every : int, default=16
-        Batches from one step of the weight network to the next. Each costs about as much as six
-        batches.
+        Batches from one step of the weight network to the next. Each costs about as much as four
+        or five batches.
     n_hidden : int, default=100
         Hidden units of the weight network.
     lr : float, default=0.001
