@@ -44,7 +44,7 @@ from skmsc.training.exits import check_exit_weighting, start_weigher
 from skmsc.training_rows import choose_held_out, choose_training_rows
 
 # Rows that run through the net together, so that their hidden features stay in the cache.
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 2048
 
 
 class EarlyExitClassifier(MultiStageClassifier):

@@ -9,11 +9,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from skmsc.calibration import hold_back, log_proba, normalised_exp
+from skmsc.calibration import hold_back
 
 __all__ = []  # for the package's own use
 
-# Log-probabilities hardly fall below minus this: else a kNN's 0 would drown all others.
+# No class falls much farther behind the likeliest: else a kNN's 0 would drown all others.
 _LIMIT = 14.0
 # Precision of the normal prior on weights around those of a stage by itself.
 _PRIOR = 20.0
@@ -53,12 +53,18 @@ def fit_stack(stage_proba, y, sample_weight):
 
 
 def stack_logs(proba):
-    """Log-probabilities as they are combined, a new array of the shape of the probabilities."""
-    return log_proba(proba, _LIMIT)
+    """Log-probabilities as they are combined, a new array of the shape of the probabilities.
+
+    They are those of the likeliest class behind, as the others' answers do not depend on a factor.
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(proba, order="F" if proba.ndim == 2 else "K")  # works class by class
+    return as_stack_logs(np.maximum(logs, -1e3, out=logs))  # -inf has no order
 
 
 def as_stack_logs(logs):
-    """The same from log-probabilities, which are overwritten."""
+    """The same from log-probabilities up to a number for each row, which are overwritten."""
+    logs -= logs.max(axis=-1, keepdims=True)
     return hold_back(logs, _LIMIT)
 
 
@@ -72,12 +78,12 @@ def stacked(weights, logs):
     logs : sequence of k + 1 ndarrays of shape (n, n_classes)
         What `stack_logs` makes of their probabilities.
     """
+    import torch  # whose exp is three times as fast as NumPy's
+
     total = weights[0] * logs[0]
     for weight, log in zip(weights[1:], logs[1:], strict=True):
         total += weight * log
-    if np.abs(weights).sum() * _LIMIT > 500.0:  # else no exp overflows
-        total -= total.max(axis=1, keepdims=True)
-    return normalised_exp(total)
+    return torch.softmax(torch.from_numpy(total.T), dim=0).numpy().T
 
 
 def stack_all(weights, stage_proba):

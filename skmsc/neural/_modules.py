@@ -4,7 +4,6 @@ Shapes: b rows in a batch, n features, d outputs of the trunk, k members of an e
 classes.
 """
 
-import math
 from itertools import pairwise
 from numbers import Integral
 
@@ -51,12 +50,21 @@ class Standardise(nn.Module):
         if self.impute:
             missing = torch.isnan(z)
             z = z.masked_fill(missing, 0.0)
-        far = z.abs().clamp(_LINEAR_RANGE, _FARTHEST).div(_LINEAR_RANGE).log()
-        z = z.clamp(-_LINEAR_RANGE, _LINEAR_RANGE) + _LINEAR_RANGE * far * z.sign()
+        if not _is_near(z):
+            far = z.abs().clamp(_LINEAR_RANGE, _FARTHEST).div(_LINEAR_RANGE).log()
+            z = z.clamp(-_LINEAR_RANGE, _LINEAR_RANGE) + _LINEAR_RANGE * far * z.sign()
         z = z.to(self.dtype)
         if self.impute and self.indicated.numel():
             z = torch.cat([z, missing[:, self.indicated].to(self.dtype)], dim=1)
         return z
+
+
+def _is_near(z):
+    """Whether no value need be drawn in; not looked for where the answer would be waited for."""
+    if z.device.type != "cpu" or not z.numel() or torch.compiler.is_compiling():
+        return False
+    low, high = torch.aminmax(z)
+    return bool(low >= -_LINEAR_RANGE and high <= _LINEAR_RANGE)
 
 
 class Dropout(nn.Module):
@@ -101,7 +109,7 @@ class MLPTrunk(nn.Module):
         super().__init__()
         sizes = [n_inputs, *widths_of(width, depth)]
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(before, after), nn.ReLU(), Dropout(dropout))
+            nn.Sequential(nn.Linear(before, after), nn.ReLU(inplace=True), Dropout(dropout))
             for before, after in pairwise(sizes)
         )
 
@@ -122,7 +130,7 @@ def residual(width, dropout):
     return nn.Sequential(
         nn.LayerNorm(width),
         nn.Linear(width, 2 * width),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         Dropout(dropout),
         nn.Linear(2 * width, width),
     )
@@ -232,9 +240,9 @@ def last_exit_proba(logits):
 
 
 def to_log_proba(logits):
-    """Logarithms of what `to_proba` gives."""
-    logs = torch.log_softmax(logits.double(), dim=-1)
-    return logs if logs.ndim == 2 else logs.logsumexp(dim=1) - math.log(logs.shape[1])
+    """Logarithms of what `to_proba` gives, up to a number for each row."""
+    logits = logits.double()
+    return logits if logits.ndim == 2 else torch.log_softmax(logits, dim=-1).logsumexp(dim=1)
 
 
 def _make_trunk(trunk, n_inputs, params):

@@ -321,11 +321,12 @@ class MultiExitNet(TabularNet):
             For exit 0 rows, numeric and without what the net does not accept; for another what the
             exit before it gave, or some of its rows (its `take_rows`).
         log : bool, default=False
-            Whether to give the logarithms of the probabilities.
+            Whether to give the logarithms of the probabilities, up to a number for each row.
 
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes), float64
+            Or their logarithms.
         carry : Hidden or None
             What the next exit needs; None after the last.
         """

@@ -54,7 +54,7 @@ from skmsc.neural._tabular_training import (
 )
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-PREDICT_ROWS = 4096  # of a batch in predict: its activations stay in the cache
+PREDICT_ROWS = 2048  # of a batch in predict: its activations stay in the cache
 
 
 def _class_weights_are_known(net):

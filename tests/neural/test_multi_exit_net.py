@@ -367,7 +367,7 @@ def test_blocks_run_on_the_rows_that_wait_give_the_same(trunk, trunk_params):
 
 def test_many_rows_are_run_in_pieces():
     net = small(dtype="float64").fit(X, Y)
-    many = np.tile(X, (45, 1))  # 9000 rows, more than two pieces of 4096
+    many = np.tile(X, (45, 1))  # 9000 rows, more than two pieces of 2048
     proba = net.exit_proba(many)
     np.testing.assert_allclose(proba, np.tile(net.exit_proba(X), (45, 1, 1)), rtol=1e-10)
     np.testing.assert_allclose(net.predict_proba(many), proba[:, -1], rtol=1e-10)
