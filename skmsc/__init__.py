@@ -4,8 +4,8 @@ The file list is the flow::
 
     stages -> training -> thresholds -> routing -> reporting
 
-``_feedback_cascade.py``, ``_early_exit.py``
-    FeedbackCascadeClassifier, EarlyExitClassifier.
+``_feedback_cascade.py``, ``_early_exit.py``, ``_composable_head.py``
+    FeedbackCascadeClassifier, EarlyExitClassifier, ComposableHeadClassifier.
 ``_base.py``
     What the estimators share: validation of rows, predict, predict_proba, route.
 ``stages.py``, ``costly_features.py``, ``neural/``, ``calibration.py``, ``stacking.py``
@@ -13,6 +13,8 @@ The file list is the flow::
     probabilities; exits that recall the exits before them.
 ``out_of_fold.py``, ``training_rows.py``, ``splits.py``
     Scores on rows that a fit never saw; which rows train, which are held out.
+``trunks.py``
+    Frozen features below the heads of classes.
 ``training/``
     What each estimator's training adds.
 ``thresholds/``
@@ -30,6 +32,7 @@ Importing this package imports neither torch nor skorch; a neural stage does, an
 default stages and an early-exit classifier.
 """
 
+from skmsc._composable_head import ComposableHeadClassifier
 from skmsc._early_exit import EarlyExitClassifier
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
 from skmsc.costly_features import CostlyFeatures
@@ -38,6 +41,14 @@ from skmsc.stages import default_stages
 from skmsc.thresholds import Agreement, CostBudget, PassBudget, RecallFloor
 from skmsc.training.exits import FocalWeights, LearnedWeights, SurvivorWeights, UniformWeights
 from skmsc.training.feedback import AutoFeedback, CaughtFeedback, GainFeedback
+from skmsc.training.heads import (
+    FixedHead,
+    ImprintHead,
+    LDAHead,
+    LogisticHead,
+    PairwiseHead,
+    RidgeHead,
+)
 
 __version__ = "0.1.0.dev0"
 
@@ -45,15 +56,22 @@ __all__ = [
     "Agreement",
     "AutoFeedback",
     "CaughtFeedback",
+    "ComposableHeadClassifier",
     "CostBudget",
     "CostlyFeatures",
     "EarlyExitClassifier",
     "FeedbackCascadeClassifier",
+    "FixedHead",
     "FocalWeights",
     "GainFeedback",
+    "ImprintHead",
+    "LDAHead",
     "LearnedWeights",
+    "LogisticHead",
+    "PairwiseHead",
     "PassBudget",
     "RecallFloor",
+    "RidgeHead",
     "SurvivorWeights",
     "UniformWeights",
     "default_stages",

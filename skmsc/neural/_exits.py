@@ -114,7 +114,7 @@ class MultiExitModule(nn.Module):
             ) from error
         check_exits(made, name)
         self.blocks, self.heads = made.blocks.to(dtype), made.heads.to(dtype)
-        self._check_shapes(name, n_inputs, n_classes, dtype)
+        self.is_ensemble = len(self._check_shapes(name, n_inputs, n_classes, dtype)) == 3
         for head in self.heads:
             last = head[-1] if isinstance(head, nn.Sequential) else head
             if isinstance(last, (nn.Linear, MemberHeads)) and last.bias is not None:
@@ -136,10 +136,14 @@ class MultiExitModule(nn.Module):
 
     def answer(self, x):
         """Logits of the last exit, without those before it."""
-        x = self.standardise(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.heads[-1](x)
+        return self.heads[-1](self._hidden(x))
+
+    def features(self, x):
+        """What the last block gives, (b, d); the mean of an ensemble's members, in float64."""
+        x = self._hidden(x).double()
+        if self.is_ensemble and x.ndim > 2:
+            x = x.mean(dim=1)
+        return x.flatten(1)
 
     def run(self, k, x):
         """Logits of exit k and the hidden features behind block k, from those before it."""
@@ -150,8 +154,15 @@ class MultiExitModule(nn.Module):
             return torch.addmm(head.bias[:, None], head.weight, x.t()).t(), x
         return head(x), x
 
+    def _hidden(self, x):
+        """What the last block gives."""
+        x = self.standardise(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
     def _check_shapes(self, name, n_inputs, n_classes, dtype):
-        """Raise unless every head gives one logit for each class, found with two rows."""
+        """Shape of each head's logits for two rows; raises unless it is one for each class."""
         self.blocks.eval(), self.heads.eval()
         x, shapes = torch.zeros(2, n_inputs, dtype=dtype), []
         for k, (block, head) in enumerate(zip(self.blocks, self.heads, strict=True)):
@@ -177,6 +188,7 @@ class MultiExitModule(nn.Module):
                 f"(n_rows, {n_classes}), or (n_rows, n_members, {n_classes}) for an ensemble; for "
                 f"2 rows the heads give the shapes {shapes}."
             )
+        return shapes[0]
 
 
 def check_exits(module, name):

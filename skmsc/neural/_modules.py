@@ -10,6 +10,8 @@ from numbers import Integral
 import torch
 from torch import nn
 
+from skmsc.fixed_rows import fixed_rows
+
 # Up to so many standard deviations values stay as they are; what is farther grows like its
 # logarithm, up to a distance beyond which all is the same.
 _LINEAR_RANGE = 10.0
@@ -186,6 +188,36 @@ class MemberHeads(nn.Module):
         return torch.einsum("bkd,kdc->bkc", x, self.weight) + self.bias
 
 
+class FixedHead(nn.Module):
+    """Logits ``scale * (x / |x|) Q' + bias`` of fixed rows Q (arXiv 1801.04540).
+
+    Only one scale and the biases learn. The scale starts at 10: with a hundred orthogonal rows,
+    features in the direction of one then have a probability of .995.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, d)
+        Rows of length 1. Class k has row k; further rows are kept for classes to come.
+    n_classes : int
+        C, at most `n_rows`.
+
+    Shape: (b, d) -> (b, C), or (b, k, d) -> (b, k, C) for an ensemble.
+    """
+
+    def __init__(self, rows, n_classes):
+        super().__init__()
+        self.register_buffer("rows", torch.from_numpy(rows))
+        self.scale = nn.Parameter(torch.tensor(10.0))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+
+    def forward(self, x):
+        """Logits; features that are all 0 have no direction, and get the biases."""
+        length = x.norm(dim=-1, keepdim=True)
+        direction = x / length.masked_fill(length == 0, 1.0)
+        cosines = nn.functional.linear(direction, self.rows[: self.bias.numel()])
+        return self.scale * cosines + self.bias
+
+
 class TabularModule(nn.Module):
     """Standardised input, trunk and head.
 
@@ -203,20 +235,42 @@ class TabularModule(nn.Module):
         Of the trunk and the head.
     impute : bool
         Whether nan is a missing value.
+    head : str
+        "linear", or one of the kinds of `fixed_rows`: a `FixedHead`.
+    head_rows : int or None
+        Number of fixed rows; None: as many as classes.
+    head_seed : int
+        Of the fixed rows.
 
     Shape: (b, n) -> logits (b, C), or (b, k, C) of an ensemble.
     """
 
-    def __init__(self, scaling, trunk, trunk_params, log_prior, dtype=torch.float32, impute=False):
+    def __init__(
+        self,
+        scaling,
+        trunk,
+        trunk_params,
+        log_prior,
+        dtype=torch.float32,
+        impute=False,
+        head="linear",
+        head_rows=None,
+        head_seed=0,
+    ):
         super().__init__()
         self.standardise = Standardise(scaling, dtype, impute)
         n_inputs = self.standardise.n_outputs
         self.trunk = _make_trunk(trunk, n_inputs, trunk_params).to(dtype)
         shape = _output_shape(self.trunk, n_inputs, dtype)
-        if len(shape) == 1:
-            self.head = nn.Linear(shape[0], len(log_prior))
+        n_classes = len(log_prior)
+        if head != "linear":
+            self.head = FixedHead(
+                _rows_for(head, head_rows or n_classes, shape, head_seed), n_classes
+            )
+        elif len(shape) == 1:
+            self.head = nn.Linear(shape[0], n_classes)
         else:
-            self.head = MemberHeads(*shape, len(log_prior))
+            self.head = MemberHeads(*shape, n_classes)
         self.head.to(dtype)
         with torch.no_grad():
             self.head.bias.copy_(log_prior.expand_as(self.head.bias))
@@ -226,6 +280,11 @@ class TabularModule(nn.Module):
         return self.head(self.trunk(self.standardise(x)))
 
     answer = forward
+
+    def features(self, x):
+        """What the head gets, (b, d); the mean of an ensemble's members, in float64."""
+        x = self.trunk(self.standardise(x)).double()
+        return x if x.ndim == 2 else x.mean(dim=1)
 
 
 def to_proba(logits):
@@ -258,6 +317,17 @@ def _make_trunk(trunk, n_inputs, params):
     if not isinstance(module, nn.Module):
         raise TypeError(f"trunk {name!r} must make a torch module; it made {module!r}.")
     return module
+
+
+def _rows_for(head, n_rows, shape, seed):
+    """Fixed rows for a trunk of an output shape; raises ValueError when there are not so many."""
+    try:
+        return fixed_rows(head, n_rows, shape[-1], seed)
+    except ValueError as error:
+        raise ValueError(
+            f"head={head!r} needs another trunk, whose outputs are its features, or another number "
+            f"of rows, one for each class or head_rows: {error}"
+        ) from error
 
 
 def _output_shape(trunk, n_inputs, dtype):

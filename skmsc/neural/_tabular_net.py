@@ -26,6 +26,7 @@ from skmsc._sklearn import (
     _check_partial_fit_first_call,
     _routing_enabled,
 )
+from skmsc.fixed_rows import KINDS
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
 from skmsc.neural._random import own_random_numbers
@@ -92,6 +93,17 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         Share of the units that are dropped in training, in [0, 1).
     trunk_params : dict, default=None
         Further parameters of the trunk, such as ``{"k": 16}`` for the members of "tabm".
+    head : {"linear", "orthogonal", "hadamard", "simplex"}, default="linear"
+        The last layer. "linear": all its weights learn, each member of an ensemble has its own. The
+        others hold a row for each class that `random_state` draws and that never changes, and only
+        learn the biases and one scale: a class's logit is the scale times the cosine between its
+        row and the hidden features, plus the bias. "orthogonal": orthonormal rows, at most as many
+        as hidden features. "hadamard": rows of values 1 and -1, up to a factor; there may be more
+        of them than hidden features. "simplex": rows at equal angles, the largest that there are,
+        at most one more than hidden features.
+    head_rows : int, default=None
+        Number of rows that a fixed head is made with, of which class k of `classes_` has row k and
+        those that are left wait for classes to come. None: as many as classes.
     lr : float, default=0.002
         Learning rate, at its highest.
     lr_schedule : {"constant", "cosine"}, default="constant"
@@ -186,6 +198,10 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     Nets of one process are trained one after the other. Train several at once in processes
     (joblib's default), each of which gets its share of the cores.
 
+    Fixed heads are those of Hoffer, Hubara and Soudry (arXiv 1801.04540), and the simplex of
+    Pernici et al. (arXiv 1902.10441). `weight_decay` leaves their scale alone. With classes of very
+    different size they want `logit_adjustment`, as a linear head does.
+
     Logit adjustment is that of Menon et al. (arXiv 2007.07314); "resnet" is after Gorishniy et al.
     (arXiv 2106.11959), with layer normalisation so that no answer depends on other rows; "tabm" is
     of Gorishniy, Kotelnikov and Babenko (arXiv 2410.24210).
@@ -208,6 +224,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         "depth": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "trunk_params": [dict, None],
+        "head": [StrOptions({"linear", *KINDS})],
+        "head_rows": [Interval(Integral, 1, None, closed="left"), None],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({"cosine", "constant"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -240,6 +258,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         depth=2,
         dropout=0.2,
         trunk_params=None,
+        head="linear",
+        head_rows=None,
         lr=0.002,
         lr_schedule="constant",
         average_epochs=1.0,
@@ -263,6 +283,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.depth = depth
         self.dropout = dropout
         self.trunk_params = trunk_params
+        self.head = head
+        self.head_rows = head_rows
         self.lr = lr
         self.lr_schedule = lr_schedule
         self.average_epochs = average_epochs
@@ -371,18 +393,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             When X has another number of features than in fit, or values that are not finite.
         """
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
-        module, device = self.net_.module_, torch.device(self.net_.device)
-        if module.training:  # somebody trained `net_` by itself
-            module.eval()
-        proba = np.empty((X.shape[0], self.classes_.size))
-        start = 0
-        with torch.inference_mode():
-            for batch, _ in TensorBatches(Dataset(X), PREDICT_ROWS):
-                stop = start + len(batch)
-                proba[start:stop] = to_proba(module.answer(batch.to(device))).cpu().numpy()
-                start = stop
-        return proba
+        return self._run(X, lambda module, batch: to_proba(module.answer(batch)))
 
     def predict(self, X):
         """Most likely class of each row.
@@ -398,6 +409,43 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+    def features(self, X):
+        """Hidden features below the head, such as another classifier may be trained on.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_outputs), float64
+            What the trunk gives; of an ensemble the mean of its members, of a net with several
+            exits what its last block gives.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            When X has another number of features than in fit, or values that are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_classification
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from skmsc.neural import TabularNet
+        >>> X, y = make_classification(500, n_informative=8, random_state=0)
+        >>> net = TabularNet(width=32, random_state=0).fit(X[:400], y[:400])
+        >>> net.features(X).shape
+        (500, 32)
+        >>> head = LogisticRegression().fit(net.features(X[:400]), y[:400])
+        >>> head.score(net.features(X[400:]), y[400:]) > 0.8
+        True
+        """
+        check_is_fitted(self)
+        return self._run(X, lambda module, batch: module.features(batch))
 
     def count_multiply_adds(self):
         """Multiply-adds of one row in the net's matrix products and convolutions.
@@ -439,6 +487,22 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self.missing == "mean"
         return tags
+
+    def _run(self, X, function):
+        """What a function of the module and a batch gives for rows, one float64 row for each."""
+        X = self._check_X(X, reset=False)
+        module, device = self.net_.module_, torch.device(self.net_.device)
+        if module.training:  # somebody trained `net_` by itself
+            module.eval()
+        output, start = None, 0
+        with torch.inference_mode():
+            for batch, _ in TensorBatches(Dataset(X), PREDICT_ROWS):
+                part = function(module, batch.to(device)).cpu().numpy()
+                if output is None:
+                    output = np.empty((X.shape[0], part.shape[1]))
+                output[start : start + len(part)] = part
+                start += len(part)
+        return output
 
     def _fit(
         self,
@@ -504,7 +568,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             if going_on:
                 net = self.net_
             else:
-                net = self._make_net(X, weight, parts, shares, device, settings)
+                net = self._make_net(X, weight, parts, shares, device, seed, settings)
             train(
                 net,
                 make_dataset(X, codes, weight, **(of_rows or {})),
@@ -536,9 +600,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         codes, weight, used = self._weigh(y, weight)
         parts = None if used.all() else Parts(np.flatnonzero(used), None)
         shares = self._log_shares(codes, weight, parts)
-        done = self.n_iter_ if going_on else 0
-        with own_random_numbers(self._draw_seed() + done, device):
-            net = self.net_ if going_on else self._make_net(X, weight, parts, shares, device)
+        done, seed = self.n_iter_ if going_on else 0, self._draw_seed()
+        with own_random_numbers(seed + done, device):
+            net = self.net_ if going_on else self._make_net(X, weight, parts, shares, device, seed)
             train(
                 net,
                 make_dataset(X, codes, weight),
@@ -553,7 +617,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.termination_condition_ = "max_epochs"
         return self
 
-    def _make_net(self, X, weight, parts, shares, device, settings=None):
+    def _make_net(self, X, weight, parts, shares, device, seed, settings=None):
         """The skorch net, initialised for the training rows and their log class shares."""
         params = dict(self.net_params or {})
         params.pop("callbacks", None)
@@ -561,6 +625,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             params = {"optimizer": torch.optim.AdamW, "optimizer__fused": True} | params
         if "weight_decay" in _parameter_names(params["optimizer"]):
             params = {"optimizer__weight_decay": self.weight_decay} | params
+            if self.head != "linear":  # without its scale a fixed head does not see the features
+                spared = [("*head.scale", {"weight_decay": 0.0})]
+                params = {"optimizer__param_groups": spared} | params
         shares, adjustment = torch.from_numpy(shares), self.logit_adjustment
         net = self._net_class(
             self._module_class,
@@ -584,10 +651,26 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             logit_offset=adjustment * shares if adjustment else None,
             device=device,
             verbose=self.verbose,
+            **self._head_params(seed),
             **(settings or {}),
             **params,
         )
         return net.initialize()
+
+    def _head_params(self, seed):
+        """What the module is told of a fixed head; raises for too few rows."""
+        if self.head == "linear":
+            return {}
+        if self.head_rows is not None and self.head_rows < self.classes_.size:
+            raise ValueError(
+                f"head_rows must be at least the number of classes, {self.classes_.size}, or None; "
+                f"got {self.head_rows}."
+            )
+        return {
+            "module__head": self.head,
+            "module__head_rows": self.head_rows,
+            "module__head_seed": seed,
+        }
 
     def _trunk_params(self):
         """What the trunk is made with: `trunk_params` and those of our sizes that it names."""
@@ -635,6 +718,11 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         check_validation(self.validation)
         check_trunk(self.trunk)
         check_class_weight(self.class_weight)
+        if self.head == "linear" and self.head_rows is not None:
+            raise ValueError(
+                f"head_rows must be None with head='linear', which has no fixed rows; got "
+                f"{self.head_rows}."
+            )
         check_net_params(self.net_params, self.get_params(deep=False))
 
     def _check_split_params(self, params):

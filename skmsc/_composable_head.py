@@ -1,0 +1,1172 @@
+"""ComposableHeadClassifier: one frozen trunk, a head for each class; classes come and go."""
+
+import warnings
+from copy import copy as shallow_copy
+from numbers import Integral
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
+from skmsc._checks import check_weight, is_number, no_half_fit
+from skmsc._sklearn import (
+    _check_partial_fit_first_call,
+    _num_samples,
+    _VisualBlock,
+    take_rows,
+)
+from skmsc.calibration import fit_calibration
+from skmsc.out_of_fold import seeds_for
+from skmsc.screens import Screen, find_violations
+from skmsc.stages import check_stage, check_stage_costs, stage_input_tags
+from skmsc.thresholds import (
+    CostBudget,
+    answered_class,
+    check_policy,
+    fit_thresholds,
+    needs_rows,
+)
+from skmsc.training.composition import Learner
+from skmsc.training.heads import FixedHead, check_head, choose_penalty
+from skmsc.training_rows import choose_training_rows
+from skmsc.trunks import (
+    RandomReLU,
+    Trunk,
+    below_fixed_rows,
+    check_trunk,
+    fit_trunk,
+    rows_above,
+    same_features,
+    trunk_input_tags,
+)
+
+_MODES = ("conditional", "open", "sigmoid")
+
+
+def _can_learn_on(model):
+    """Whether heads can learn from more rows; raises AttributeError if not."""
+    if check_head(model.head).needs_rows and not model.replay_size:
+        raise AttributeError(
+            f"head={model.head!r} is trained on rows and cannot learn from more of them without "
+            "the others: set replay_size, or use a head from statistics such as 'ridge'."
+        )
+    return True
+
+
+class ComposableHeadClassifier(MultiStageClassifier):
+    """One frozen trunk, a head for each class: classes are added, removed, composed as they come.
+
+    The trunk is trained once, with the classes there are; then it is frozen, and every class gets
+    a head, a vector and a bias, on its features. With heads from statistics (`RidgeHead`, the
+    default, and `LDAHead`) a class that comes or goes gives exactly the classifier that a fit of
+    the heads on all rows would give, without the rows of the other classes.
+
+    Parameters
+    ----------
+    first_stage : classifier, default=None
+        Stage 0: any scikit-learn classifier or pipeline, of which one copy is fitted for each class
+        against all others, so that it composes as the heads do. It answers rows where `thresholds`
+        allow it, and the heads the others. None: there is none.
+    trunk : object, default=None
+        What the features come from: `skmsc.neural.TabularNet` (None stands for one) or a skorch
+        net, trained as classifiers and used below their last layer; a torch module or a
+        `FrozenEstimator`, used as they are; a scikit-learn transformer; a pipeline that ends in one
+        of these; or "passthrough", the rows themselves.
+    head : {"ridge", "lda", "logistic", "pairwise", "imprint", "orthogonal", "hadamard", \
+"simplex"} or strategy, default="ridge"
+        How heads are found: `RidgeHead`, `LDAHead`, `LogisticHead`, `PairwiseHead`, `ImprintHead`,
+        or a `FixedHead` of one of three kinds.
+    class_prior : {"train", "balanced"}, default="train"
+        Whether classes count by their rows, or all the same. Balanced heads answer rare classes far
+        too often where most rows are not of them.
+    proba : {"conditional", "open", "sigmoid"}, default="conditional"
+        What `predict_proba` gives. "conditional": probabilities given that one of ``classes_`` is
+        right. "open": those of "none of these", too, which is the class `unknown_label`.
+        "sigmoid": each class against all others; a row's probabilities need not sum to 1.
+    unknown_label : label, default=None
+        With ``proba="open"``: the label of a row of no known class, of the labels' type and none of
+        them. It is in ``classes_``.
+    reject : float, default=None
+        With ``proba="open"``: the share, in (0, 1), of the rows of `validation_fraction`, all of
+        them of known classes, that may be answered `unknown_label`. None: a row is, where every
+        class is less likely than not by a comparison of log-odds with 0.
+    allow_new_classes : bool, default=False
+        Whether `partial_fit` may meet labels that are not in ``classes_``, and adds them.
+    thresholds : float, array-like or policy, default=None
+        When the first stage answers a row; see `EarlyExitClassifier`. None: ``Agreement(0.01)``.
+    on_violation : {"inf", "keep", "raise"}, default="inf"
+        What happens when a class comes that the first stage never saw, and the thresholds of a
+        class would have it answer the new rows: more of them than the policy's `max_disagreement`,
+        or any. "inf": the first stage no longer answers that class, until `refresh` fits it anew,
+        and a warning tells the pass rate that this causes. "keep": it goes on, and a warning tells
+        how many rows of the new class it answers. "raise": an error, and nothing is changed.
+    stage_costs : array-like of shape (n_stages,) or dict of str to float, default=None
+        Cost >= 0 of running each stage, "first_stage" and "heads", on one row. None: its share of
+        the multiply-adds of both; unknown where they cannot be counted.
+    validation_fraction : float, default=0.1
+        Share of the rows in (0, 1) held out of trunk and heads: for thresholds, calibration,
+        `reject` and what the head chooses once. None: nothing is held out.
+    calibration : {"temperature", None}, default="temperature"
+        How scores become probabilities, fitted on the rows of `validation_fraction` and kept.
+    replay_size : int, default=0
+        Rows of each class whose features are kept to train heads with that need rows ("logistic",
+        "pairwise") when classes come. Heads from statistics need none.
+    n_jobs : int, default=None
+        Jobs for the fits of the first stage.
+    random_state : int, RandomState instance or None, default=None
+        Every part whose own `random_state` is None gets a seed from it.
+    verbose : int, default=0
+        Verbosity of the jobs; the trunk has its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted, at any time.
+    trunk_ : object
+        The fitted trunk.
+    head_ : strategy
+        The strategy of the heads.
+    penalty_ : float or None
+        What the head chose or was given: `alpha`, `shrinkage` or `scale`.
+    coef_ : ndarray of shape (n_heads, n_hidden)
+        Vectors of the heads, in the order of ``classes_`` without `unknown_label`.
+    intercept_ : ndarray of shape (n_heads,)
+        Biases.
+    first_stages_ : dict of label to estimator, or None
+        The first stage's fitted copies; None for a class that it never saw.
+    thresholds_ : ndarray of shape (n_stages, n_classes)
+        As in `EarlyExitClassifier`.
+    stage_costs_ : ndarray of shape (n_stages,) or None
+        Costs; None where they are unknown.
+    statistics_bytes_ : int
+        Memory of the classes' statistics: n_heads * n_hidden**2 * 8 for "ridge" and "lda".
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From `fit`, before anything is fitted, when an argument is not valid. Whatever a method
+        raises, the classifier is as it was.
+
+    See Also
+    --------
+    EarlyExitClassifier : Later stages share their work with earlier ones.
+    FeedbackCascadeClassifier : One rare class, stages that tell each other which rows matter.
+
+    Notes
+    -----
+    A head is found from its class's count, sum and Gram matrix of the features, and those of the
+    others; the sums run in the order of the labels, so that the same classes give the same bits.
+    What is chosen once, in `fit`, is kept: trunk, random features, penalty, calibration. Rows of
+    `validation_fraction` are not in the statistics; rows of classes that come later all are.
+
+    References
+    ----------
+    J. Lee. Dynamic model construction for efficient classification: the composition of heads. E.
+    Hoffer et al. Fix your classifier, arXiv 1801.04540.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skmsc import ComposableHeadClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> old, new = y < 9, y == 9
+    >>> model = ComposableHeadClassifier(random_state=0).fit(X[old], y[old])
+    >>> model.add_class(X[new][:100], 9).classes_
+    array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    >>> model.score(X[new][100:], y[new][100:]) > 0.5
+    True
+    >>> model.compose([3, 8]).predict(X[(y == 3) | (y == 8)])[:4]
+    array([3, 8, 3, 8])
+    """
+
+    cv = None  # nothing is cross-fitted
+
+    def __init__(
+        self,
+        first_stage=None,
+        trunk=None,
+        *,
+        head="ridge",
+        class_prior="train",
+        proba="conditional",
+        unknown_label=None,
+        reject=None,
+        allow_new_classes=False,
+        thresholds=None,
+        on_violation="inf",
+        stage_costs=None,
+        validation_fraction=0.1,
+        calibration="temperature",
+        replay_size=0,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.first_stage = first_stage
+        self.trunk = trunk
+        self.head = head
+        self.class_prior = class_prior
+        self.proba = proba
+        self.unknown_label = unknown_label
+        self.reject = reject
+        self.allow_new_classes = allow_new_classes
+        self.thresholds = thresholds
+        self.on_violation = on_violation
+        self.stage_costs = stage_costs
+        self.validation_fraction = validation_fraction
+        self.calibration = calibration
+        self.replay_size = replay_size
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # --- fit ----------------------------------------------------------------------------------
+    def fit(self, X, y, sample_weight=None, **fit_params):
+        """Fit the trunk, freeze it, find the heads, and set the first stage's thresholds.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0 of the rows; one of weight 0 is left out.
+        **fit_params : dict
+            ``groups``, held out as a whole; with metadata routing enabled, what the first stage and
+            the trunk ask for.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+
+        Raises
+        ------
+        ValueError
+            When an argument is not valid, or the policy of `thresholds` cannot be met.
+        """
+        with no_half_fit(self, _ALL_FITTED):
+            self._fit(X, y, sample_weight, fit_params)
+        return self
+
+    @available_if(_can_learn_on)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Learn from more rows: the heads; in the first call all that `fit` learns.
+
+        Heads that are trained on rows need `replay_size` for it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,)
+            Labels. New ones raise an error unless `allow_new_classes`.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that are expected; needed in the first call. A class of which no row has come
+            yet has probability 0.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+        """
+        if not self.__sklearn_is_fitted__():
+            with no_half_fit(self, _ALL_FITTED):
+                _check_partial_fit_first_call(self, classes)
+                self._fit(X, y, sample_weight, {}, expected=np.asarray(self.classes_))
+            return self
+        if classes is not None and not np.array_equal(np.unique(classes), self._set.labels):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                f"{self._set.labels!r}"
+            )
+        X, y, weight = self._check_more_rows(X, y, sample_weight)
+        new = np.setdiff1d(y, self._set.labels)
+        if new.size and not self.allow_new_classes:
+            raise ValueError(
+                f"y contains new labels: {new.tolist()}; known are {self._set.labels.tolist()}. "
+                "Set allow_new_classes=True, or call add_classes."
+            )
+        return self._add(X, y, weight, new)
+
+    def add_class(self, X, label, sample_weight=None):
+        """Add a class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows of the class.
+        label : label
+            Its label, of the type of the others.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+
+        Raises
+        ------
+        ValueError
+            When the class is there already, or the head needs rows of other classes and has none.
+        """
+        check_is_fitted(self)
+        self._check_label(label)
+        return self.add_classes(X, np.repeat(np.array([label]), _num_samples(X)), sample_weight)
+
+    def add_classes(self, X, y, sample_weight=None):
+        """Add classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows of the new classes.
+        y : array-like of shape (n_samples,)
+            Their labels, none of which is in ``classes_``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+        """
+        check_is_fitted(self)
+        X, y, weight = self._check_more_rows(X, y, sample_weight)
+        new = np.unique(y)
+        there = np.intersect1d(new, self.classes_)
+        if there.size:
+            raise ValueError(
+                f"The classes {there.tolist()} are there already; known are "
+                f"{self.classes_.tolist()}. partial_fit learns more rows of them."
+            )
+        return self._add(X, y, weight, new)
+
+    def remove_class(self, label):
+        """Remove a class: exactly what there would be without it.
+
+        Parameters
+        ----------
+        label : label
+            One of ``classes_``; two must stay.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+        """
+        check_is_fitted(self)
+        self._check_label(label)
+        self._set.index_of([label])
+        if len(self._set.labels) <= 2:
+            raise ValueError(
+                f"Two classes must stay, and {self._set.labels.tolist()} are all there are; "
+                f"{label!r} cannot be removed."
+            )
+        self._change(self._learner.remove(self._set, label))
+        return self
+
+    def relabel(self, X, old, new, sample_weight=None):
+        """Count rows that were learned as one class as another: labels often come late.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows that `fit`, `partial_fit` or `add_class` have seen as class `old`, not among the
+            held-out ones.
+        old : label
+            What they were counted as; some of its weight must stay.
+        new : label
+            What they are; a new class or one that is there.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weights that they were learned with.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+        """
+        check_is_fitted(self)
+        for label in (old, new):
+            self._check_label(label)
+        if old == new:
+            raise ValueError(f"old and new must be two labels; both are {old!r}.")
+        X = self._check_rows(X)
+        weight = None if sample_weight is None else check_weight(sample_weight, _num_samples(X))
+        changed = self._learner.relabel(self._set, self._trunk(X), old, new, weight)
+        fresh = np.setdiff1d([new], self._set.labels)
+        self._change(changed, *self._screened(X, np.full(_num_samples(X), new), weight, fresh))
+        return self
+
+    def compose(self, classes):
+        """Make a classifier of some of the classes.
+
+        Its heads are found anew where they come from statistics. It shares the trunk and the
+        statistics with this one, and later changes of the one do not touch the other.
+
+        Parameters
+        ----------
+        classes : array-like of labels
+            At least two of ``classes_``, in any order.
+
+        Returns
+        -------
+        composed : ComposableHeadClassifier
+            With the sorted labels in ``classes_``.
+
+        Warns
+        -----
+        UserWarning
+            When some of their heads were never trained with each other's rows as negatives.
+        """
+        check_is_fitted(self)
+        labels = list(np.asarray(classes).ravel().tolist())
+        for label in labels:
+            self._check_label(label)
+        idx = np.unique(self._set.index_of(labels))
+        if len(idx) < len(labels):
+            raise ValueError(f"classes must be distinct; got {labels}.")
+        if len(idx) < 2:
+            raise ValueError(
+                f"classes must be two or more of {self.classes_.tolist()}; got {labels}."
+            )
+        composed = self._copy()
+        composed._change(self._learner.compose(self._set, idx))
+        _warn_of_strangers(composed._set)
+        return composed
+
+    def merge(self, other):
+        """Take over the classes of another classifier with the same trunk.
+
+        Statistics of a class that both have are added, so that parts of the rows may be learned in
+        several places.
+
+        Parameters
+        ----------
+        other : ComposableHeadClassifier
+            Fitted, with the same trunk and head; it is not changed.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+
+        Raises
+        ------
+        ValueError
+            When the trunks give other features, or the heads differ.
+        """
+        check_is_fitted(self)
+        if not isinstance(other, ComposableHeadClassifier):
+            raise TypeError(f"other must be a ComposableHeadClassifier; got {other!r}.")
+        check_is_fitted(other)
+        self._check_kind(other._set.labels, "the labels of other")
+        if type(self.head_) is not type(other.head_):
+            raise ValueError(f"The heads differ: {self.head_!r} and {other.head_!r}.")
+        names = getattr(self, "feature_names_in_", None)
+        if self.n_features_in_ != other.n_features_in_ or not same_features(
+            self._trunk, other._trunk, self.n_features_in_, names
+        ):
+            raise ValueError(
+                "The trunks give other features: fit both classifiers with one frozen trunk, such "
+                "as trunk=FrozenEstimator(first.trunk_), and the same random features."
+            )
+        merged = self._learner.merge(self._set, other._set)
+        self._change(merged, *self._silenced(other._screen, stacklevel=3))
+        _warn_of_strangers(self._set)
+        return self
+
+    def refresh(self, X=None, y=None, sample_weight=None):
+        """Find the heads anew; with rows, fit the first stage and its thresholds anew, too.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features), default=None
+            Rows of all known classes. They train the first stage and set its thresholds, as in
+            `fit`; the heads do not learn them again. None: the heads alone, from statistics or from
+            the rows of `replay_size`.
+        y : array-like of shape (n_samples,), default=None
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights >= 0.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+        """
+        check_is_fitted(self)
+        if X is None:
+            self._change(self._learner.refresh(self._set))
+            return self
+        if self._screen is None:
+            raise ValueError("Rows refresh the first stage, and first_stage is None: give no rows.")
+        X, y, weight = self._check_more_rows(X, y, sample_weight)
+        absent = np.setdiff1d(self._set.labels, y)
+        unknown = np.setdiff1d(y, self._set.labels)
+        if absent.size or unknown.size:
+            raise ValueError(
+                f"The rows to refresh with must be of all known classes {self._set.labels.tolist()}"
+                f" and of no others; {absent.tolist()} are absent, {unknown.tolist()} unknown."
+            )
+        rows, _ = self._choose_rows(X, y, weight, {})
+        refreshed = self._copy()
+        refreshed._screen = refreshed._fit_screen(rows, self._set.labels, {})
+        refreshed._set_up(rows)
+        self.__dict__.update(refreshed.__dict__)
+        return self
+
+    def export_heads(self):
+        """Give the heads as plain arrays.
+
+        Returns
+        -------
+        heads : dict of str to ndarray
+            "classes", "coef" and "intercept"; for heads from statistics "count", "total" and, for
+            "ridge" and "lda", "gram", of shape (n_heads, n_hidden, n_hidden).
+        """
+        check_is_fitted(self)
+        known = self._set
+        heads = {
+            "classes": known.labels.copy(),
+            "coef": known.heads.coef.copy(),
+            "intercept": known.heads.intercept.copy(),
+        }
+        if known.statistics is not None:
+            heads["count"] = np.array([s.count for s in known.statistics])
+            heads["total"] = np.stack([s.total for s in known.statistics])
+            if self.head_.needs_gram:
+                heads["gram"] = np.stack([s.gram for s in known.statistics])
+        return heads
+
+    def import_heads(self, heads):
+        """Take over heads that another classifier with the same trunk and head has exported.
+
+        Parameters
+        ----------
+        heads : mapping of str to ndarray
+            What `export_heads` gives, of the trunk of this classifier; nothing tells whether it is.
+
+        Returns
+        -------
+        self : ComposableHeadClassifier
+
+        Raises
+        ------
+        ValueError
+            When an array is missing or of another shape, or, for heads that are trained on rows, a
+            class is there already.
+        """
+        check_is_fitted(self)
+        other = self._learner.read(self._set, heads)
+        self._check_kind(other.labels, "heads['classes']")
+        merged = self._learner.merge(self._set, other)
+        self._change(merged, *self._silenced(None, stacklevel=3))
+        _warn_of_strangers(self._set)
+        return self
+
+    @property
+    def coef_(self):
+        """Vectors of the heads."""
+        return self._set.heads.coef
+
+    @property
+    def intercept_(self):
+        """Biases of the heads."""
+        return self._set.heads.intercept
+
+    @property
+    def statistics_bytes_(self):
+        """Memory of the classes' statistics."""
+        parts = [] if self._set.statistics is None else self._set.statistics
+        return sum(s.total.nbytes + (0 if s.gram is None else s.gram.nbytes) for s in parts)
+
+    @property
+    def first_stages_(self):
+        """The first stage's fitted copies by label."""
+        if self._screen is None:
+            return None
+        scorers = self._screen.scorers
+        return {
+            label: scorers[label].estimator if label in scorers else None
+            for label in self._set.labels.tolist()
+        }
+
+    @property
+    def trunk_(self):
+        """The fitted trunk."""
+        return self._trunk.estimator
+
+    def tune_thresholds(self, X, y=None, *, thresholds, sample_weight=None, copy=False):
+        """Set the thresholds anew on given rows, fitting nothing again.
+
+        See `EarlyExitClassifier.tune_thresholds`.
+
+        Parameters
+        ----------
+        X, y, thresholds, sample_weight, copy
+            As there.
+
+        Returns
+        -------
+        self : object
+            This classifier, or the copy.
+        """
+        tuned = super().tune_thresholds(
+            X, y, thresholds=thresholds, sample_weight=sample_weight, copy=copy
+        )
+        if tuned._screen is not None:
+            tuned._close_columns()
+            X = tuned._check_rows(X)
+            scores, _ = tuned._first_step(X)
+            tuned._tell_screen(scores, check_weight(sample_weight, _num_samples(X)))
+        return tuned
+
+    # --- parts of fit -------------------------------------------------------------------------
+    def _fit(self, X, y, sample_weight, fit_params, expected=None):
+        self._check_parameters()
+        parts = self._stage_parts()
+        self._accepts = self._input_tags()
+        X, y = self._check_X_y(X, y)
+        if sample_weight is not None:
+            sample_weight = check_weight(sample_weight, len(y))
+        labels = np.unique(y if sample_weight is None else y[sample_weight > 0])
+        if expected is not None:
+            unknown = np.setdiff1d(labels, expected)
+            if unknown.size:
+                raise ValueError(f"y holds labels that are not in classes: {unknown.tolist()}.")
+        if len(labels) == 1:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes; y has 1 class: {labels[0]}."
+            )
+        self._unknown = self._check_unknown_label(labels if expected is None else expected)
+        self.classes_ = labels
+        self._n_first = int(self.first_stage is not None)
+        self._stage_names = ["first_stage"] * self._n_first + ["heads"]
+        costs = check_stage_costs(self.stage_costs, self._stage_names)
+        check_policy(
+            self.thresholds,
+            n_stages=len(self._stage_names),
+            n_classes=len(labels) + (self._unknown is not None),
+            untouched=self.validation_fraction is not None,
+            stage_costs=costs,
+        )
+        self._negative, self._measure, self._positive = None, "max_proba", None
+        split_params, stage_params = self._route_metadata(fit_params, parts)
+        rows, seed = self._choose_rows(X, y, sample_weight, split_params, stage_params)
+        fitter = rows.fitter
+        absent = np.setdiff1d(np.arange(len(labels)), fitter.codes)
+        if absent.size:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves no training row of the "
+                f"classes {labels[absent].tolist()}."
+            )
+        self._screen = None
+        if self._n_first:
+            self._screen = self._fit_screen(rows, labels, rows.stage_params.get("first_stage", {}))
+        self.head_ = clone(check_head(self.head))
+        trunk = self.trunk
+        if isinstance(self.head_, FixedHead):
+            self.head_.check_room(len(labels))
+            trunk = below_fixed_rows(trunk, self.head_.kind, self.head_.n_rows)
+        trunk = fit_trunk(
+            trunk,
+            fitter.X,
+            labels[fitter.codes],
+            fitter.sample_weight,
+            seeds_for(seed, "trunk", 1)[0],
+            rows.stage_params.get("trunk", {}),
+        )
+        self._trunk = Trunk(trunk)
+        features = self._trunk(fitter.X)
+        n_random = getattr(self.head_, "n_random_features", 0)
+        if n_random:
+            lift = RandomReLU(n_random, seeds_for(seed, "random_features", 1)[0] % 2**32)
+            lift.fit(features, sample_weight=fitter.sample_weight)
+            self._trunk = Trunk(trunk, lift)
+            features = lift.transform(features)
+        if isinstance(self.head_, FixedHead):
+            rows_seed = seeds_for(seed, "fixed_rows", 1)[0]
+            self.head_.start(rows_above(trunk), features.shape[1], len(labels), rows_seed)
+        self._learner = Learner(
+            self.head_,
+            self.class_prior == "balanced",
+            None,
+            self.replay_size,
+            seeds_for(seed, "heads", 1)[0],
+        )
+        self._learn_heads(rows, features, labels)
+        del features
+        if expected is not None and len(expected) > len(labels):
+            self._set = self._learner.expect(self._set, expected)
+        self.classes_, self._columns = self._order_classes(self._set.labels)
+        self._count_costs()
+        if isinstance(self.thresholds, CostBudget):
+            self.thresholds.check_known(len(self._stage_names), self.stage_costs_)
+        self._set_up(rows)
+
+    def _learn_heads(self, rows, features, labels):
+        """Set the heads, and what is chosen once for them."""
+        fitter, head = rows.fitter, self.head_
+        penalty = None
+        if head.penalty is not None:
+            penalty = getattr(head, head.penalty)
+        chooses = head.penalty is not None and penalty is None
+        if chooses:
+            penalty = head.fallback
+        self._learner = self._learner.with_penalty(penalty)
+        self._set = self._learner.fit(labels, features, fitter.codes, fitter.sample_weight)
+        if chooses and rows.held_out is not None:
+            y, weight = rows.held_out
+            penalty = choose_penalty(
+                head,
+                self._set.statistics,
+                head.prepare(self._trunk(fitter.X_held_out)),
+                np.searchsorted(labels, y),
+                np.ones(len(y)) if weight is None else weight,
+                balanced=self._learner.balanced,
+            )
+            self._learner = self._learner.with_penalty(penalty)
+            self._set = self._learner.refresh(self._set)
+        self.penalty_ = penalty
+
+    def _set_up(self, rows):
+        """Set what is found on the rows held out: log-odds, thresholds, calibration."""
+        self._gives_own_arrays = [True] * len(self._stage_names)
+        self._first_checks_all, self._positive = False, self._find_positive()
+        self._log_unknown, self._odds_slope = 0.0, 1.0
+        n_columns = len(self.classes_)
+        if rows.held_out is None:
+            shape = (0, len(self._stage_names), n_columns)
+            codes, weight, X = np.empty(0, dtype=np.intp), np.empty(0), None
+            stage_proba = np.empty(shape)
+        else:
+            X, (y, weight) = rows.fitter.X_held_out, rows.held_out
+            codes = np.searchsorted(self.classes_, y)
+            weight = np.ones(codes.size) if weight is None else weight
+            self._set_odds(X, np.searchsorted(self._set.labels, y), weight)
+            stage_proba = self._stage_proba(X)
+        scores = self._make_scores(stage_proba, codes, weight, None, untouched=True)
+        thresholds = fit_thresholds(self.thresholds, scores)
+        self._calibrations = [None] * scores.n_stages
+        if self.calibration is not None and self.proba != "sigmoid" and codes.size:
+            self._calibrations = fit_calibrations("temperature", scores, thresholds)
+        self._set_thresholds(thresholds)
+        if self._screen is not None:
+            self._close_columns()
+            self._tell_screen(stage_proba[:, 0], weight)
+
+    def _set_odds(self, X, codes, weight):
+        """Set the slope of the log-odds, and what the unknown class is compared by."""
+        if self.proba == "conditional":
+            return
+        odds = self._set.heads.log_odds(self._logits(X))
+        if self.calibration is not None and self.proba == "sigmoid":
+            own = np.arange(len(self._set.labels)) == codes[:, None]
+            proba = expit(np.stack([-odds.ravel(), odds.ravel()], axis=1))
+            temperature = fit_calibration(
+                "temperature",
+                proba / proba.sum(axis=1, keepdims=True),
+                own.ravel().astype(np.intp),
+                np.repeat(weight / len(self._set.labels), len(self._set.labels)),
+            )
+            self._odds_slope = temperature.slope
+        if self.reject is not None:
+            order = np.argsort(odds.max(axis=1), kind="stable")
+            mass = np.cumsum(weight[order])
+            at = np.searchsorted(mass, self.reject * mass[-1], side="right")
+            # Rows below it are answered by the unknown label, this one and those above are not.
+            self._log_unknown = float(np.nextafter(odds.max(axis=1)[order[at]], -np.inf))
+
+    def _check_parameters(self):
+        """Validate what needs no data."""
+        if self.first_stage is not None:
+            check_stage("first_stage", self.first_stage, otherwise="None")
+            if isinstance(self.first_stage, FrozenEstimator):
+                raise TypeError(
+                    "first_stage is fitted for each class against all others and cannot be frozen; "
+                    f"got {self.first_stage!r}."
+                )
+        check_trunk(self.trunk)
+        check_head(self.head)
+        _check_choice("class_prior", self.class_prior, ("train", "balanced"))
+        _check_choice("proba", self.proba, _MODES)
+        _check_choice("on_violation", self.on_violation, ("inf", "keep", "raise"))
+        if self.calibration is not None:
+            _check_choice("calibration", self.calibration, ("temperature",), "None")
+        for name in ("reject", "validation_fraction"):
+            value = getattr(self, name)
+            if value is not None and not (is_number(value) and 0 < value < 1):
+                raise ValueError(f"{name} must be a number in (0, 1) or None; got {value!r}.")
+        value = self.replay_size
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"replay_size must be an integer >= 0; got {value!r}.")
+        if not isinstance(self.allow_new_classes, (bool, np.bool_)):
+            raise TypeError(
+                f"allow_new_classes must be True or False; got {self.allow_new_classes!r}."
+            )
+        is_open = self.proba == "open"
+        if is_open == (self.unknown_label is None):
+            raise ValueError(
+                "unknown_label and proba='open' go together: give a label with it, and none "
+                f"without; got proba={self.proba!r}, unknown_label={self.unknown_label!r}."
+            )
+        if self.reject is not None and not is_open:
+            raise ValueError(f"reject needs proba='open'; got proba={self.proba!r}.")
+        if self.validation_fraction is None and self._needs_held_out():
+            raise ValueError(
+                "validation_fraction=None leaves no rows for reject and the first stage's "
+                "thresholds: set thresholds to numbers and reject to None, or give a number in "
+                "(0, 1)."
+            )
+
+    def _check_unknown_label(self, labels):
+        """The unknown label as an array of one, or None; raises where it is no such label."""
+        if self.unknown_label is None:
+            return None
+        unknown = np.array([self.unknown_label])
+        if _kind(unknown) != _kind(labels) or unknown[0] in labels:
+            raise ValueError(
+                "unknown_label must be of the type of the labels, and none of them; got "
+                f"{self.unknown_label!r} with the labels {labels.tolist()}."
+            )
+        return unknown
+
+    def _choose_rows(self, X, y, sample_weight, split_params, stage_params=None):
+        """`TrainingRows` of rows with known labels, and the seed of the fit."""
+        used = slice(None) if sample_weight is None else sample_weight > 0
+        classes, counts = np.unique(y[used], return_counts=True)
+        rows = choose_training_rows(
+            X,
+            y,
+            sample_weight,
+            labeled=np.ones(len(y), dtype=bool),
+            learn_unlabeled=False,
+            classes=classes,
+            positive=None,
+            cv=None,
+            split_params=split_params,
+            stage_params=stage_params or {},
+            validation_fraction=self._share_to_hold_out(classes, counts, split_params),
+            rng=check_random_state(self.random_state),
+            cross_fit=False,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        if rows.held_out is not None:
+            self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
+        return rows, rows.fitter.seed
+
+    def _share_to_hold_out(self, classes, counts, split_params):
+        """`validation_fraction`, or so much more that each class has a row in it; None: nothing."""
+        share = self.validation_fraction
+        if share is None or "groups" in split_params:
+            return share
+        if counts.min() > 1:
+            return max(share, min(len(counts) / counts.sum(), 0.5))
+        if self._needs_held_out():
+            return share  # an error tells why it cannot be
+        warnings.warn(
+            f"validation_fraction={share} holds nothing out, as the classes "
+            f"{classes[counts == 1].tolist()} have one row: what is chosen on such rows is left at "
+            "its default, and scores are not calibrated.",
+            UserWarning,
+            stacklevel=5,
+        )
+        return None
+
+    def _needs_held_out(self):
+        """Whether something that was asked for is found on rows held out."""
+        has_policy = self.first_stage is not None and needs_rows(self.thresholds)
+        return has_policy or self.reject is not None
+
+    def _fit_screen(self, rows, labels, params):
+        """The first stage, fitted on the training rows."""
+        how = {"n_jobs": self.n_jobs, "verbose": self.verbose}
+        return Screen.fit(self.first_stage, rows.fitter, labels, params, **how)
+
+    # --- classes that come and go -------------------------------------------------------------
+    def _add(self, X, y, weight, new):
+        """Learn rows of known or new classes."""
+        changed = self._learner.add(self._set, self._trunk(X), y, weight)
+        self._change(changed, *self._screened(X, y, weight, new))
+        _warn_of_strangers(self._set)
+        return self
+
+    def _change(self, changed, screen=None, cuts=None):
+        """Take over a set of heads, and a first stage with its cuts by label if they change."""
+        cuts = self._cuts() if cuts is None else cuts
+        screen = self._screen if screen is None else screen
+        classes, columns = self._order_classes(changed.labels)
+        matrix = np.full((len(self._stage_names), len(classes)), np.inf)
+        matrix[-1] = -np.inf
+        if screen is not None:
+            matrix[0, columns] = [cuts.get(label, np.inf) for label in changed.labels.tolist()]
+            screen = screen.only(changed.labels)
+        self._set, self._screen = changed, screen
+        self.classes_, self._columns = classes, columns
+        self._positive = self._find_positive()
+        self._count_costs()
+        self._set_thresholds(matrix)
+
+    def _screened(self, X, y, weight, new):
+        """The first stage and its cuts once classes come that it never saw; None: as they are."""
+        if self._screen is None or not new.size:
+            return None, None
+        rows = np.flatnonzero(np.isin(y, new))
+        weight = np.ones(len(y)) if weight is None else weight
+        scores, _ = self._first_step(take_rows(X, rows))
+        otherwise = 0.01 if self.thresholds is None else 0.0
+        tolerated = getattr(self.thresholds, "max_disagreement", otherwise)
+        known = self._set.labels.tolist()
+        worst = find_violations(
+            self._answered_first(scores), np.asarray(y)[rows], weight[rows], len(known), tolerated
+        )
+        if not worst:
+            return None, None
+        told = ", ".join(f"{known[k]!r} ({share:.1%})" for k, share in worst.items())
+        says = (
+            f"The first stage never saw {new.tolist()} and answers their rows as {told}; "
+            f"{tolerated:.1%} are tolerated"
+        )
+        if self.on_violation == "raise":
+            raise ValueError(f"{says}, and on_violation='raise'. Nothing was changed.")
+        if self.on_violation == "keep":
+            says += ". on_violation='keep' lets it; refresh(X, y) fits it anew."
+            warnings.warn(says, UserWarning, stacklevel=4)
+            return None, None
+        cuts = {**self._cuts(), **{known[k]: np.inf for k in worst}}
+        before = self._screen.shares
+        left = sum(before[label] for label, cut in cuts.items() if cut < np.inf and label in before)
+        says += (
+            f". It no longer answers {[known[k] for k in worst]}: about {1 - left:.1%} of the rows "
+            f"of known classes pass instead of {1 - sum(before.values()):.1%}, until refresh(X, y) "
+            "fits it anew."
+        )
+        warnings.warn(says, UserWarning, stacklevel=4)
+        return self._screen, cuts
+
+    def _silenced(self, other, stacklevel):
+        """A first stage that answers nothing, with the copies of another one; None: as it is."""
+        if self._screen is None:
+            return None, None
+        warnings.warn(
+            "The first stage never saw the rows of all these classes together: it answers nothing "
+            "until refresh(X, y) fits it anew, and all rows pass.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+        return self._screen.merged(other), {}
+
+    def _cuts(self):
+        """The first stage's thresholds by label."""
+        if self._screen is None:
+            return {}
+        cuts = self.thresholds_[0, self._columns].tolist()
+        return dict(zip(self._set.labels.tolist(), cuts, strict=True))
+
+    def _close_columns(self):
+        """Never let the first stage answer a class that it does not know."""
+        known = [label in self._screen.scorers for label in self._set.labels.tolist()]
+        closed = np.ones(len(self.classes_), dtype=bool)
+        closed[self._columns[known]] = False
+        if closed.any():
+            thresholds = self.thresholds_.copy()
+            thresholds[0, closed] = np.inf
+            self._set_thresholds(thresholds)
+
+    def _answered_first(self, scores):
+        """Position of the known class that the first stage answers a row with; -1: it passes."""
+        known = scores[:, self._columns]
+        cuts = self.thresholds_[0, self._columns]
+        answer = answered_class(known, np.broadcast_to(cuts, known.shape))
+        return np.where((known >= cuts).any(axis=1), answer, -1)
+
+    def _tell_screen(self, scores, weight):
+        """Let the first stage know which share of the rows it answers with each class."""
+        self._screen = self._screen.told(self._answered_first(scores), self._set.labels, weight)
+
+    def _order_classes(self, labels):
+        """Labels as in ``classes_``, and where the known ones stand among them."""
+        classes = labels if self._unknown is None else np.union1d(labels, self._unknown)
+        return classes, np.searchsorted(classes, labels)
+
+    def _find_positive(self):
+        """Code of the class that reports count: of two the second."""
+        return 1 if len(self.classes_) == 2 else None
+
+    def _count_costs(self):
+        """Set the costs of the stages."""
+        costs = check_stage_costs(self.stage_costs, self._stage_names)
+        if costs is None:
+            counts = [self._trunk.count_multiply_adds()]
+            if counts[0] is not None:
+                counts[0] += self._set.heads.coef.size
+            if self._screen is not None:
+                counts.insert(0, self._screen.count_multiply_adds())
+            if None not in counts and all(counts):
+                costs = np.array(counts, dtype=np.float64) / sum(counts)
+        self.stage_costs_ = costs
+
+    def _copy(self):
+        """A copy that shares what is fitted."""
+        other = shallow_copy(self)
+        return other.set_params(**clone(self).get_params(deep=False))
+
+    def _check_more_rows(self, X, y, sample_weight):
+        """Further rows, labels and weights (None: no weights), without rows of weight 0."""
+        X = self._check_rows(X)
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        if y.shape != (_num_samples(X),):
+            raise ValueError(f"y must have shape ({_num_samples(X)},); got {y.shape}.")
+        check_classification_targets(y)
+        self._check_kind(y, "y")
+        if self._unknown is not None and (y == self._unknown[0]).any():
+            raise ValueError(f"y holds unknown_label={self.unknown_label!r}, which is no class.")
+        if sample_weight is None:
+            return X, y, None
+        weight = check_weight(sample_weight, len(y))
+        used = np.flatnonzero(weight > 0)
+        if used.size == len(y):
+            return X, y, weight
+        return take_rows(X, used), y[used], weight[used]
+
+    def _check_label(self, label):
+        """Raise unless this can be a label beside the known ones."""
+        if np.ndim(label) != 0:
+            raise TypeError(f"A label must be a single value; got {label!r}.")
+        self._check_kind(np.array([label]), "the label")
+
+    def _check_kind(self, labels, what):
+        """Raise unless labels are of the kind of the known ones."""
+        known = self._set.labels
+        if _kind(np.asarray(labels)) != _kind(known):
+            raise TypeError(
+                f"{what} must be of the kind of the known labels {known.tolist()}; got "
+                f"{np.asarray(labels)[:5].tolist()}."
+            )
+
+    # --- scores -------------------------------------------------------------------------------
+    def _steps(self):
+        steps = [self._heads_step]
+        return steps if self._screen is None else [self._first_step, *steps]
+
+    def _first_step(self, X):
+        """Scores of the first stage, and the rows."""
+        odds = self._screen.log_odds(X, self._set.labels)
+        return self._composed(odds, odds, 0.0, 1.0), X
+
+    def _heads_step(self, X):
+        """Scores of the heads."""
+        logits = self._logits(X)
+        odds = None
+        if self.proba != "conditional":
+            odds = self._set.heads.log_odds(logits)
+        return self._composed(logits, odds, self._log_unknown, self._odds_slope), None
+
+    def _logits(self, X):
+        """Logits of rows."""
+        return self._set.heads.logits(self.head_.prepare(self._trunk(X)))
+
+    def _composed(self, logits, odds, log_unknown, slope):
+        """Class scores (n, n_classes) from logits and log-odds of the known classes."""
+        if self.proba == "conditional":
+            return softmax(logits, axis=1)
+        if self.proba == "sigmoid":
+            return expit(slope * odds)
+        both = np.full((len(odds), len(self.classes_)), log_unknown)
+        both[:, self._columns] = odds
+        return softmax(both, axis=1)
+
+    # --- what scikit-learn asks ---------------------------------------------------------------
+    def _stage_parts(self):
+        """The (name, part) pairs that are fitted."""
+        parts = [] if self.first_stage is None else [("first_stage", self.first_stage)]
+        return parts + ([("trunk", self.trunk)] if hasattr(self.trunk, "fit") else [])
+
+    def _input_tags(self):
+        """What all parts accept: (sparse, allow_nan)."""
+        sparse, allow_nan = trunk_input_tags(self.trunk)
+        if self.first_stage is not None:
+            first = stage_input_tags([self.first_stage])
+            sparse, allow_nan = sparse and first[0], allow_nan and first[1]
+        return sparse, allow_nan
+
+    def get_metadata_routing(self):
+        """Get the metadata routing: `sample_weight` here, the rest to first stage and trunk.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRouter
+        """
+        return self._metadata_router(self._stage_parts())
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "thresholds_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            tags.input_tags.sparse, tags.input_tags.allow_nan = self._input_tags()
+        except (TypeError, AttributeError, ValueError):  # `fit` tells what is wrong with the parts
+            tags.input_tags.sparse = tags.input_tags.allow_nan = False
+        return tags
+
+    def _sk_visual_block_(self):
+        parts = [("first_stage", self.first_stage)] if self.first_stage is not None else []
+        parts += [("trunk", "TabularNet()" if self.trunk is None else self.trunk)]
+        parts += [("head", self.head if not isinstance(self.head, str) else f"{self.head} head")]
+        return _VisualBlock(
+            "serial", [part for _, part in parts], names=[n for n, _ in parts], dash_wrapped=True
+        )
+
+
+# What a fit leaves beside the attributes that end in an underscore.
+_ALL_FITTED = (
+    *FITTED,
+    "_columns",
+    "_learner",
+    "_log_unknown",
+    "_n_first",
+    "_odds_slope",
+    "_screen",
+    "_set",
+    "_trunk",
+    "_unknown",
+)
+
+
+def _check_choice(name, value, valid, otherwise=None):
+    """Raise unless a parameter is one of the values."""
+    if not isinstance(value, str) or value not in valid:
+        told = ", ".join(map(repr, valid)) + ("" if otherwise is None else f" or {otherwise}")
+        raise ValueError(f"{name} must be one of {told}; got {value!r}.")
+
+
+def _kind(labels):
+    """What labels are compared as: numbers, strings or objects."""
+    kind = np.asarray(labels).dtype.kind
+    if kind in "biuf":
+        return "number"
+    if kind == "O":
+        kinds = {"U" if isinstance(label, str) else "O" for label in labels}
+        return kinds.pop() if len(kinds) == 1 else "O"
+    return kind
+
+
+def _warn_of_strangers(known):
+    """Warn of classes whose heads were never trained with each other's rows as negatives."""
+    strangers = known.strangers()
+    if strangers:
+        told = ", ".join(f"{one!r} and {other!r}" for one, other in strangers[:10])
+        more = f" and {len(strangers) - 10} more pairs" if len(strangers) > 10 else ""
+        warnings.warn(
+            "The heads of these classes were never trained with each other's rows, and their "
+            f"logits need not compare: {told}{more}. replay_size keeps rows to train them with.",
+            UserWarning,
+            stacklevel=3,
+        )

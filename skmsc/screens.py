@@ -1,0 +1,122 @@
+"""A first stage that composes: one copy of a classifier for each class, against all others."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from skmsc.calibration import fit_calibration
+from skmsc.out_of_fold import seeds_for
+from skmsc.stages import StageScorer, count_multiply_adds, fit_stage
+
+__all__ = []  # for the package's own use
+
+_LEAST = 1e-12  # probability of a class that a copy is sure of is not
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A first stage as one-against-the-others classifiers.
+
+    Attributes
+    ----------
+    scorers : dict of label to StageScorer
+        Of the classes that it has seen.
+    shares : dict of label to float
+        Share of the rows that thresholds were set on, or were told of, that it answers so.
+    """
+
+    scorers: dict
+    shares: dict
+
+    @classmethod
+    def fit(cls, stage, fitter, labels, params, *, n_jobs, verbose):
+        """Fit a copy for each class on the rows of a `CrossFitter`."""
+        weight = fitter.sample_weight
+        fitted = Parallel(n_jobs=n_jobs, verbose=verbose)(
+            delayed(fit_stage)(
+                stage,
+                fitter.X,
+                fitter.codes == k,
+                weight=weight,
+                sample_weight=weight,
+                seed=seed,
+                params=params,
+            )
+            for k, seed in enumerate(seeds_for(fitter.seed, "first_stage", len(labels)))
+        )
+        scorers = {}
+        for k, label in enumerate(labels.tolist()):
+            scorer = StageScorer.of("first_stage", fitted[k], np.array([False, True]))
+            if not scorer.has_proba:
+                decision_map = fit_calibration(
+                    "sigmoid",
+                    scorer.raw(fitter.X),
+                    (fitter.codes == k).astype(np.intp),
+                    np.ones(len(fitter.codes)) if weight is None else weight,
+                    from_decisions=True,
+                )
+                scorer = replace(scorer, decision_map=decision_map)
+            scorers[label] = scorer
+        return cls(scorers, {})
+
+    def log_odds(self, X, labels):
+        """Log-odds of classes (n_samples, n_labels); -inf of those that it never saw."""
+        labels = labels.tolist()
+        odds = np.full((X.shape[0], len(labels)), -np.inf)
+        for k, label in enumerate(labels):
+            if label in self.scorers:
+                proba = np.clip(self.scorers[label](X)[:, 1], _LEAST, 1 - _LEAST)
+                odds[:, k] = np.log(proba) - np.log1p(-proba)
+        return odds
+
+    def only(self, labels):
+        """The same for some classes."""
+        return Screen(
+            *(
+                {label: part[label] for label in labels.tolist() if label in part}
+                for part in (self.scorers, self.shares)
+            )
+        )
+
+    def merged(self, other):
+        """The copies of both; of a class that both have, this one's."""
+        return replace(self, scorers={**({} if other is None else other.scorers), **self.scorers})
+
+    def told(self, answered, labels, weight):
+        """The same, told of the labels that rows were answered with, None where they passed."""
+        total = max(weight.sum(), 1e-300)
+        shares = {k: float(weight[answered == k].sum() / total) for k in range(len(labels))}
+        return replace(self, shares=dict(zip(labels.tolist(), shares.values(), strict=True)))
+
+    def count_multiply_adds(self):
+        """Multiply-adds of one row in all copies; None where they cannot be counted."""
+        counts = [count_multiply_adds(scorer.estimator) for scorer in self.scorers.values()]
+        return None if None in counts else sum(counts)
+
+
+def find_violations(answered, y, weight, n_known, tolerated):
+    """Known classes that rows of new classes are answered as, and by what share of one of them.
+
+    Parameters
+    ----------
+    answered : ndarray of shape (n_samples,)
+        Position of the known class that a row is answered with; -1 where it passes.
+    y, weight : ndarrays of shape (n_samples,)
+        The rows' new labels and weights.
+    n_known : int
+        Number of known classes.
+    tolerated : float
+        Share of the rows of a new class that is not yet a violation.
+
+    Returns
+    -------
+    shares : dict of int to float
+        By position of the known class.
+    """
+    shares = np.zeros(n_known)
+    for label in np.unique(y):
+        mine = y == label
+        counts = np.bincount(answered[mine] + 1, weight[mine], minlength=n_known + 1)[1:]
+        shares = np.maximum(shares, counts / weight[mine].sum())
+    return {k: float(shares[k]) for k in np.flatnonzero(shares > tolerated).tolist()}

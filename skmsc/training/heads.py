@@ -1,0 +1,723 @@
+"""Heads: one vector and one bias for each class, on the features of a frozen trunk.
+
+A strategy says how they are found. Heads from *statistics* (`RidgeHead`, `LDAHead`, `ImprintHead`)
+need of each class no more than sums over its rows, so that a class is added by adding its sums,
+and removed by leaving them out: both are exact. *Trained* heads (`LogisticHead`, `PairwiseHead`,
+`FixedHead`) need the rows.
+
+Shapes: n rows, d features, c classes.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, lapack
+from scipy.optimize import linear_sum_assignment, minimize, minimize_scalar
+from scipy.special import expit, logsumexp, softmax
+from sklearn.base import BaseEstimator
+
+from skmsc._checks import is_number
+from skmsc.fixed_rows import KINDS, fixed_rows
+
+__all__ = ["FixedHead", "ImprintHead", "LDAHead", "LogisticHead", "PairwiseHead", "RidgeHead"]
+
+# A direction in which features vary less than this share of what they do elsewhere is constant.
+_CONSTANT = 1e-12
+# Share of the degrees of freedom beyond which a fit says nothing about new rows.
+_MOST_FREEDOM = 0.95
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """Sums over the rows of one class.
+
+    Attributes
+    ----------
+    count : float
+        Sum of the weights.
+    total : ndarray of shape (d,)
+        Weighted sum of the features.
+    gram : ndarray of shape (d, d) or None
+        Weighted sum of their outer products.
+    """
+
+    count: float
+    total: np.ndarray
+    gram: np.ndarray | None
+
+    @classmethod
+    def of(cls, features, sample_weight, *, gram):
+        """Statistics of rows; `gram` tells whether their outer products are wanted."""
+        if sample_weight is None:
+            weighted, count = features, float(len(features))
+        else:
+            weighted, count = features * sample_weight[:, None], float(sample_weight.sum())
+        total = weighted.sum(axis=0)
+        return cls(count, total, weighted.T @ features if gram else None)
+
+    def __add__(self, other):
+        return self._with(other, np.add)
+
+    def __sub__(self, other):
+        return self._with(other, np.subtract)
+
+    def _with(self, other, operation):
+        gram = None if self.gram is None else operation(self.gram, other.gram)
+        count = float(operation(self.count, other.count))
+        return ClassStatistics(count, operation(self.total, other.total), gram)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Vectors and biases of some classes: ``logits = features @ coef.T + intercept``.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (c, d)
+    intercept : ndarray of shape (c,)
+        -inf for a class of which no row is known.
+    odds : tuple of two ndarrays of shape (c,), or None
+        Slopes and offsets that make of the logits the log-odds of each class against all others.
+        None: they follow from the probabilities of the classes at hand.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    odds: tuple | None
+
+    def logits(self, features):
+        """Logits of rows, shape (n, c)."""
+        return features @ self.coef.T + self.intercept
+
+    def log_odds(self, logits):
+        """Each class against all others, shape (n, c), from the logits."""
+        if self.odds is not None:
+            return logits * self.odds[0] + self.odds[1]
+        proba = softmax(logits, axis=1)
+        with np.errstate(divide="ignore"):
+            return np.log(proba) - np.log1p(-np.minimum(proba, 1 - 1e-15))
+
+    def take(self, idx):
+        """The heads of some classes."""
+        odds = None if self.odds is None else tuple(part[idx] for part in self.odds)
+        return Heads(self.coef[idx], self.intercept[idx], odds)
+
+
+class _StatisticsHead(BaseEstimator):
+    """Heads that are solved for from the statistics of the classes."""
+
+    needs_rows = False
+    needs_gram = True
+    penalty = None  # name of the parameter that `fit` chooses where it is None
+
+    def prepare(self, features):
+        """Features as the head sees them."""
+        return features
+
+    def check(self):
+        """Validate the parameters."""
+
+    def solve(self, statistics, *, balanced, penalty):
+        """Heads of classes from their statistics.
+
+        Parameters
+        ----------
+        statistics : sequence of ClassStatistics
+            Of the classes, sorted.
+        balanced : bool
+            Whether all classes count the same, instead of by their rows.
+        penalty : float
+            Value of the parameter that `penalty` names.
+
+        Returns
+        -------
+        heads : Heads
+        """
+        count = np.array([s.count for s in statistics])
+        known = np.flatnonzero(count > 0)
+        if not known.size:
+            raise ValueError("No class has a row: there is nothing to solve for.")
+        some = [statistics[k] for k in known]
+        weight = count.sum() / (known.size * count[known]) if balanced else np.ones(known.size)
+        heads = self._solve(some, weight, penalty)
+        if known.size == count.size:
+            return heads
+        coef = np.zeros((count.size, heads.coef.shape[1]))
+        intercept = np.full(count.size, -np.inf)
+        coef[known], intercept[known], odds = heads.coef, heads.intercept, heads.odds
+        if odds is not None:
+            odds = np.ones(count.size), np.zeros(count.size)
+            odds[0][known], odds[1][known] = heads.odds
+        return Heads(coef, intercept, odds)
+
+
+class RidgeHead(_StatisticsHead):
+    """Linear regression on the classes' indicators, with a penalty.
+
+    Adding and removing classes is exact: the heads are the same as those of a fit on all rows.
+
+    Parameters
+    ----------
+    alpha : float, default=None
+        Penalty > 0, in units of the features' variances, so that their scales do not matter. None:
+        chosen in `fit`, once, for the log-loss on the rows of `validation_fraction` (.1 where
+        there are none).
+    n_random_features : int, default=0
+        Number of random ReLU features ``max(0, r.z + b)`` of the standardised features that take
+        their place; 0: none. 1,000 make the heads far stronger where classes come to a trunk that
+        was not trained on them.
+
+    Notes
+    -----
+    Logits are ten times the fitted values f, which a temperature from held-out rows adjusts. The
+    log-odds of a class against all others are those of two normal distributions of one variance,
+    ``(m1 - m0)/v * (f - (m1 + m0)/2) + log(pi / (1 - pi))``, where m1, m0 and v are the means and
+    the variance of the leave-one-out fitted values in the class and outside of it, estimated with
+    the mean leverage, and pi its share. All of it comes from the statistics.
+
+    References
+    ----------
+    arXiv 2408.10349 has class-balanced ridge heads from such statistics.
+
+    Examples
+    --------
+    >>> from skmsc import RidgeHead
+    >>> RidgeHead(alpha=0.01)
+    RidgeHead(alpha=0.01)
+    """
+
+    penalty = "alpha"
+    grid = tuple(10.0 ** np.arange(-5, 1.5, 0.5))
+    fallback = 0.1
+    steepness = 10.0  # of the logits in the fitted values, about the best on all data tried
+
+    def __init__(self, alpha=None, n_random_features=0):
+        self.alpha = alpha
+        self.n_random_features = n_random_features
+
+    def check(self):
+        """Validate the parameters."""
+        _check_positive(self, "alpha", optional=True)
+        value = self.n_random_features
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+            raise ValueError(
+                f"n_random_features of RidgeHead must be an integer >= 0; got {value!r}."
+            )
+
+    def _solve(self, statistics, weight, alpha):
+        count, mean, scatter, share = _pooled(statistics, weight)
+        diagonal = scatter.diagonal()
+        floor = _CONSTANT * max(diagonal.max(), count)
+        penalty = alpha * np.maximum(diagonal, floor)
+        penalty[diagonal <= floor] = max(diagonal.max(), count)
+        system = scatter + np.diag(penalty)
+        factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+        own = np.stack(
+            [w * (s.total - s.count * mean) for s, w in zip(statistics, weight, strict=True)]
+        )
+        coef = cho_solve(factor, own.T, check_finite=False).T
+        inverse, _ = lapack.dtrtri(np.asfortranarray(factor[0]), lower=1)
+        inverse = np.tril(inverse)
+        freedom = 1 + diagonal.size - np.einsum("ij,ij,j->", inverse, inverse, penalty)
+        freedom = min(freedom / max(sum(s.count for s in statistics), 1.0), _MOST_FREEDOM)
+
+        # Fitted values in the class and outside, each row left out of its own fit.
+        means = np.stack([s.total / s.count for s in statistics]) - mean
+        inside = share + np.einsum("kd,kd->k", coef, means)
+        logits = self.steepness * coef, self.steepness * (share - coef @ mean)
+        if len(statistics) == 1:
+            return Heads(*logits, None)
+        outside = share * (1 - inside) / (1 - share)
+        spread = np.einsum("kd,de,ke->k", coef, scatter, coef) / count
+        gap = inside - outside
+        within = np.maximum(spread - share * (1 - share) * gap**2, _CONSTANT)
+        # Leaving a row out moves its residual away from 0 by the factor 1/(1 - leverage).
+        inside, outside = 1 - (1 - inside) / (1 - freedom), outside / (1 - freedom)
+        gap = np.maximum(inside - outside, 1e-3 * gap)
+        slope = gap * (1 - freedom) ** 2 / within
+        offset = np.log(share) - np.log1p(-share) - slope * (inside + outside) / 2
+        return Heads(*logits, (slope / self.steepness, offset))
+
+
+class LDAHead(_StatisticsHead):
+    """Linear discriminant analysis: normal classes of one covariance matrix, shrunk.
+
+    Adding and removing classes is exact, as for `RidgeHead`.
+
+    Parameters
+    ----------
+    shrinkage : float, default=None
+        In (0, 1]: how far the covariance matrix is drawn to its diagonal. None: chosen in `fit`,
+        once, for the log-loss on the rows of `validation_fraction` (.01 where there are none).
+
+    Examples
+    --------
+    >>> from skmsc import LDAHead
+    >>> LDAHead(shrinkage=0.1)
+    LDAHead(shrinkage=0.1)
+    """
+
+    penalty = "shrinkage"
+    grid = (1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
+    fallback = 0.01
+
+    def __init__(self, shrinkage=None):
+        self.shrinkage = shrinkage
+
+    def check(self):
+        """Validate the parameters."""
+        _check_positive(self, "shrinkage", optional=True, most=1.0)
+
+    def _solve(self, statistics, weight, shrinkage):
+        count, mean, scatter, share = _pooled(statistics, weight)
+        means = np.stack([s.total / s.count for s in statistics]) - mean
+        within = scatter / count - (means.T * share) @ means
+        within = (within + within.T) / 2
+        diagonal = within.diagonal().copy()
+        floor = _CONSTANT * max(diagonal.max(), np.abs(mean).max() ** 2, 1e-300)
+        diagonal[diagonal <= floor] = max(diagonal.max(), 1.0)
+        within *= 1 - shrinkage
+        np.fill_diagonal(within, np.maximum(diagonal, floor))
+        factor = cho_factor(within, lower=True, overwrite_a=True, check_finite=False)
+        coef = cho_solve(factor, means.T, check_finite=False).T
+        intercept = np.log(share) - np.einsum("kd,kd->k", coef, means / 2 + mean)
+        return Heads(coef, intercept, None)
+
+
+class ImprintHead(_StatisticsHead):
+    """The mean direction of each class; logits are cosines times a scale.
+
+    The cheapest head, which needs few rows of a class. Adding and removing classes is exact.
+
+    Parameters
+    ----------
+    scale : float, default=None
+        Factor > 0 of the cosines. None: chosen in `fit`, once, for the log-loss on the rows of
+        `validation_fraction` (10 where there are none).
+
+    References
+    ----------
+    H. Qi, M. Brown and D. Lowe. Low-shot learning with imprinted weights. CVPR 2018, arXiv
+    1712.07136.
+
+    Examples
+    --------
+    >>> from skmsc import ImprintHead
+    >>> ImprintHead(scale=20.0)
+    ImprintHead(scale=20.0)
+    """
+
+    needs_gram = False
+    penalty = "scale"
+    grid = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+    fallback = 10.0
+
+    def __init__(self, scale=None):
+        self.scale = scale
+
+    def prepare(self, features):
+        """Features as the head sees them: of length 1."""
+        return _unit(features)
+
+    def check(self):
+        """Validate the parameters."""
+        _check_positive(self, "scale", optional=True)
+
+    def _solve(self, statistics, weight, scale):
+        mass = weight * [s.count for s in statistics]
+        coef = scale * _unit(np.stack([s.total for s in statistics]))
+        return Heads(coef, np.log(mass / mass.sum()), None)
+
+
+class _TrainedHead(BaseEstimator):
+    """Heads that are trained on the rows."""
+
+    needs_rows = True
+    needs_gram = False
+    penalty = None
+
+    def prepare(self, features):
+        """Features as the head sees them."""
+        return features
+
+    def check(self):
+        """Validate the parameters."""
+
+
+class LogisticHead(_TrainedHead):
+    """Logistic regressions of each class against all others, all in one convex fit.
+
+    Parameters
+    ----------
+    C : float, default=1.0
+        Inverse strength > 0 of the penalty on the squared coefficients of the standardised
+        features, as in scikit-learn.
+    max_iter : int, default=200
+        Steps of L-BFGS at most.
+    tol : float, default=1e-5
+        Largest gradient, in units of a row, at which it stops.
+
+    Examples
+    --------
+    >>> from skmsc import LogisticHead
+    >>> LogisticHead(C=0.1)
+    LogisticHead(C=0.1)
+    """
+
+    def __init__(self, C=1.0, max_iter=200, tol=1e-5):
+        self.C = C
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def check(self):
+        """Validate the parameters."""
+        _check_positive(self, "C")
+        _check_positive(self, "tol")
+        value = self.max_iter
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"max_iter of LogisticHead must be an integer >= 1; got {value!r}.")
+
+    def train(self, features, codes, sample_weight, n_classes, *, balanced, seed):
+        """Heads from rows; see `PairwiseHead.train`."""
+        weight = row_weights(codes, sample_weight, n_classes, balanced)
+        total = weight.sum()
+        mean = weight @ features / total
+        scale = np.sqrt(np.maximum(weight @ (features - mean) ** 2 / total, 0.0))
+        scale[scale <= np.sqrt(_CONSTANT) * np.maximum(np.abs(mean), 1.0)] = np.inf
+        Z = (features - mean) / scale
+        target = np.zeros((len(codes), n_classes))
+        target[np.arange(len(codes)), codes] = 1.0
+        share = np.clip(weight @ target / total, 1e-12, 1 - 1e-12)
+        penalty = 1.0 / (self.C * total)
+
+        def loss(theta):
+            theta = theta.reshape(n_classes, -1)
+            logits = Z @ theta[:, 1:].T + theta[:, 0]
+            value = weight @ (np.logaddexp(0.0, logits) - target * logits).sum(axis=1) / total
+            error = (expit(logits) - target) * (weight / total)[:, None]
+            gradient = np.column_stack([error.sum(axis=0), error.T @ Z])
+            gradient[:, 1:] += penalty * theta[:, 1:]
+            return value + penalty / 2 * (theta[:, 1:] ** 2).sum(), gradient.ravel()
+
+        start = np.zeros((n_classes, 1 + Z.shape[1]))
+        start[:, 0] = np.log(share) - np.log1p(-share)
+        options = {"maxiter": self.max_iter, "gtol": self.tol, "ftol": 1e-12}
+        theta = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options).x
+        theta = theta.reshape(n_classes, -1)
+        coef = theta[:, 1:] / scale
+        return Heads(coef, theta[:, 0] - coef @ mean, _are_log_odds(n_classes))
+
+
+class PairwiseHead(_TrainedHead):
+    """Lee's heads: each class alone, against as many rows of the others.
+
+    Offered to reproduce his results; `RidgeHead` and `LogisticHead` are better and cheaper. A
+    two-way layer is trained for each class by Adam, from a random start. His rule keeps its
+    positive row alone, which loses accuracy under the softmax, whose log-odds are the *difference*
+    of the two rows.
+
+    Parameters
+    ----------
+    keep : {"difference", "positive"}, default="difference"
+        What becomes the class's head.
+    loss : {"softmax", "sigmoid", "softmax_bce"}, default="softmax"
+        Of the two-way layer.
+    epochs : int, default=20
+        Times that the rows are seen; his are 5.
+    lr : float, default=0.01
+        Learning rate of Adam; his is 1e-4.
+    batch_size : int, default=64
+        Rows of a batch.
+    correct_prior : bool, default=True
+        Whether to take the share of the negatives that were drawn out of the log-odds.
+
+    References
+    ----------
+    J. Lee. Dynamic model construction for efficient classification. A. Dal Pozzolo et al.
+    Calibrating probability with undersampling for unbalanced classification, SSCI 2015: the
+    correction.
+
+    Examples
+    --------
+    >>> from skmsc import PairwiseHead
+    >>> PairwiseHead(keep="positive")
+    PairwiseHead(keep='positive')
+    """
+
+    def __init__(
+        self,
+        keep="difference",
+        loss="softmax",
+        epochs=20,
+        lr=0.01,
+        batch_size=64,
+        correct_prior=True,
+    ):
+        self.keep = keep
+        self.loss = loss
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.correct_prior = correct_prior
+
+    def check(self):
+        """Validate the parameters."""
+        _check_choice(self, "keep", ("difference", "positive"))
+        _check_choice(self, "loss", ("softmax", "sigmoid", "softmax_bce"))
+        _check_positive(self, "lr")
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} of PairwiseHead must be an integer >= 1; got {value!r}.")
+        if not isinstance(self.correct_prior, (bool, np.bool_)):
+            raise TypeError(
+                f"correct_prior of PairwiseHead must be True or False; got {self.correct_prior!r}."
+            )
+
+    def train(self, features, codes, sample_weight, n_classes, *, balanced, seed):
+        """Heads from rows.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, d)
+            Features.
+        codes : ndarray of shape (n,)
+            Classes, each of 0 to n_classes - 1 at least once.
+        sample_weight : ndarray of shape (n,) or None
+            Weights.
+        n_classes : int
+            Number of classes.
+        balanced : bool
+            Whether all classes count the same.
+        seed : int
+            Seed.
+
+        Returns
+        -------
+        heads : Heads
+        """
+        from skmsc.neural._pairwise import fit_pairwise
+
+        coef, intercept, share = fit_pairwise(
+            features,
+            codes,
+            sample_weight,
+            n_classes,
+            loss=self.loss,
+            keep=self.keep,
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            seed=seed,
+        )
+        if self.correct_prior and not balanced:
+            # The positive row of a softmax alone is half of the log-odds.
+            half = self.keep == "positive" and self.loss != "sigmoid"
+            intercept = intercept + np.log(share) * (0.5 if half else 1.0)
+        return Heads(coef, intercept, _are_log_odds(n_classes))
+
+
+class FixedHead(_TrainedHead):
+    """Rows that never change; one scale and a bias for each class are all that is found.
+
+    Logits are ``scale * cosine + bias``, of the cosine between the features and the class's row.
+    A `skmsc.neural.TabularNet` as trunk is trained below such rows, so that its features come to
+    lie along them; for any other trunk the rows are strangers, and the head is weak. A class that
+    comes takes the free row that is nearest to its rows' mean direction.
+
+    Parameters
+    ----------
+    kind : {"orthogonal", "hadamard", "simplex"}, default="orthogonal"
+        Which rows: orthonormal ones; those of a Hadamard matrix; the corners of a regular simplex.
+    n_rows : int, default=None
+        Number of rows, among them those for classes to come; None: as many as classes in `fit`.
+
+    References
+    ----------
+    E. Hoffer, I. Hubara and D. Soudry. Fix your classifier, arXiv 1801.04540. The simplex is that
+    of F. Pernici et al., arXiv 1902.10441.
+
+    Examples
+    --------
+    >>> from skmsc import FixedHead
+    >>> FixedHead("simplex", n_rows=20)
+    FixedHead(kind='simplex', n_rows=20)
+    """
+
+    def __init__(self, kind="orthogonal", n_rows=None):
+        self.kind = kind
+        self.n_rows = n_rows
+
+    def prepare(self, features):
+        """Features as the head sees them: of length 1."""
+        return _unit(features)
+
+    def check(self):
+        """Validate the parameters."""
+        _check_choice(self, "kind", KINDS)
+        value = self.n_rows
+        if value is None:
+            return
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"n_rows of FixedHead must be an integer >= 1 or None; got {value!r}.")
+
+    def check_room(self, n_classes):
+        """Raise unless there are rows for so many classes."""
+        n_rows = getattr(self, "rows_", np.empty((self.n_rows or n_classes, 0))).shape[0]
+        if n_classes > n_rows:
+            raise ValueError(
+                f"{self!r} has {n_rows} rows, too few for {n_classes} classes: give n_rows before "
+                "fit."
+            )
+
+    def start(self, rows, n_features, n_classes, seed):
+        """Keep the rows, those that the trunk was trained below (None: none were), `rows_`."""
+        if rows is None:
+            rows = fixed_rows(self.kind, self.n_rows or n_classes, n_features, seed)
+        self.rows_ = rows
+
+    def assign(self, labels, features, codes, sample_weight, known):
+        """Rows of classes: of known ones theirs, of others the free ones that suit them best.
+
+        `labels` are sorted, `known` is a `HeadSet` or None.
+        """
+        if known is None:
+            self.check_room(len(labels))
+            return self.rows_[: len(labels)]
+        places = np.full(len(labels), -1)
+        theirs = (_unit(known.heads.coef) @ self.rows_.T).argmax(axis=1)
+        for label, place in zip(known.labels, theirs, strict=True):
+            places[labels == label] = place
+        new = np.flatnonzero(places < 0)
+        if new.size:
+            free = np.setdiff1d(np.arange(len(self.rows_)), theirs)
+            if free.size < new.size:
+                self.check_room(len(theirs) + new.size)
+            weight = np.ones(len(codes)) if sample_weight is None else sample_weight
+            means = np.stack([weight[codes == k] @ features[codes == k] for k in new])
+            which, best = linear_sum_assignment(_unit(means) @ self.rows_[free].T, maximize=True)
+            places[new[which]] = free[best]
+        return self.rows_[places]
+
+    def train(self, features, codes, sample_weight, n_classes, *, balanced, seed, rows):
+        """Heads from rows of the data; see `PairwiseHead.train`, and `assign` for `rows`."""
+        weight = row_weights(codes, sample_weight, n_classes, balanced)
+        weight = weight / weight.sum()
+        cosines, own = features @ rows.T, np.arange(len(codes))
+        share = np.bincount(codes, weight, minlength=n_classes)
+
+        def loss(theta):
+            scale, bias = np.exp(theta[0]), theta[1:]
+            logits = scale * cosines + bias
+            norm = logsumexp(logits, axis=1)
+            error = np.exp(logits - norm[:, None])
+            error[own, codes] -= 1.0
+            error *= weight[:, None]
+            gradient = np.append((error * cosines).sum() * scale, error.sum(axis=0))
+            # As held as by one row, else separable classes take the scale to infinity.
+            held = (theta[0] - start[0]) / len(codes)
+            value = weight @ (norm - logits[own, codes]) + held * (theta[0] - start[0]) / 2
+            gradient[0] += held
+            return value, gradient
+
+        start = np.append(np.log(10.0), np.log(np.maximum(share, 1e-12)))
+        theta = minimize(loss, start, jac=True, method="L-BFGS-B").x
+        return Heads(np.exp(theta[0]) * rows, theta[1:], None)
+
+
+HEADS = {
+    "ridge": RidgeHead,
+    "lda": LDAHead,
+    "logistic": LogisticHead,
+    "pairwise": PairwiseHead,
+    "imprint": ImprintHead,
+    **{kind: partial(FixedHead, kind) for kind in KINDS},
+}
+
+
+def check_head(head):
+    """The strategy that a `head` argument stands for, validated."""
+    if isinstance(head, str) and head in HEADS:
+        return HEADS[head]()
+    if isinstance(head, (_StatisticsHead, _TrainedHead)):
+        head.check()
+        return head
+    valid = ", ".join(map(repr, HEADS))
+    names = ", ".join(kind for kind in __all__)
+    raise ValueError(f"head must be one of {valid}, or an object of {names}; got {head!r}.")
+
+
+def row_weights(codes, sample_weight, n_classes, balanced):
+    """Weights of rows; balanced ones give every class the same sum, all in all the same."""
+    weight = np.ones(len(codes)) if sample_weight is None else sample_weight
+    if not balanced:
+        return weight
+    mass = np.bincount(codes, weight, minlength=n_classes)
+    return weight * (mass.sum() / ((mass > 0).sum() * mass[codes]))
+
+
+def choose_penalty(head, statistics, features, codes, sample_weight, *, balanced):
+    """Value of the head's penalty with the least log-loss on rows that it was not fitted on.
+
+    Each value is judged at its own best temperature.
+    """
+    rows, weight = np.arange(len(codes)), sample_weight / sample_weight.sum()
+    losses = []
+    for value in head.grid:
+        logits = head.solve(statistics, balanced=balanced, penalty=value).logits(features)
+
+        def loss(log_slope, logits=logits):
+            scaled = np.exp(log_slope) * logits
+            return weight @ (logsumexp(scaled, axis=1) - scaled[rows, codes])
+
+        losses.append(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").fun)
+    return float(head.grid[int(np.argmin(losses))])
+
+
+def _are_log_odds(n_classes):
+    """Slopes and offsets of logits that are log-odds themselves."""
+    return np.ones(n_classes), np.zeros(n_classes)
+
+
+def _pooled(statistics, weight):
+    """Weighted count, mean, scatter matrix around the mean, and shares of the classes.
+
+    The sums are taken in the order of the classes, so that the same classes give the same bits.
+    """
+    count, total, gram = 0.0, 0.0, np.zeros_like(statistics[0].gram)
+    for s, w in zip(statistics, weight, strict=True):
+        count, total = count + w * s.count, total + w * s.total
+        gram += s.gram if w == 1.0 else w * s.gram
+    mean = total / count
+    gram -= count * np.outer(mean, mean)
+    share = weight * [s.count for s in statistics] / count
+    return count, mean, gram, share
+
+
+def _unit(rows):
+    """Rows of length 1; rows of zeros stay."""
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return rows / np.where(length == 0, 1.0, length)[:, None]
+
+
+def _check_positive(head, name, *, optional=False, most=np.inf):
+    """Raise unless a parameter is a finite number > 0, or None where that is allowed."""
+    value = getattr(head, name)
+    if value is None and optional:
+        return
+    if not is_number(value) or not 0 < value <= most or not np.isfinite(value):
+        bound = "" if most == np.inf else f" and <= {most:g}"
+        other = " or None" if optional else ""
+        raise ValueError(
+            f"{name} of {type(head).__name__} must be a finite number > 0{bound}{other}; got "
+            f"{value!r}."
+        )
+
+
+def _check_choice(head, name, valid):
+    """Raise unless a parameter is one of the values."""
+    value = getattr(head, name)
+    if not isinstance(value, str) or value not in valid:
+        raise ValueError(f"{name} of {type(head).__name__} must be one of {valid}; got {value!r}.")
