@@ -264,9 +264,8 @@ class TabularModule(nn.Module):
         shape = _output_shape(self.trunk, n_inputs, dtype)
         n_classes = len(log_prior)
         if head != "linear":
-            self.head = FixedHead(
-                _rows_for(head, head_rows or n_classes, shape, head_seed), n_classes
-            )
+            rows = _rows_for(head, head_rows or n_classes, shape[-1], head_seed)
+            self.head = FixedHead(rows, n_classes)
         elif len(shape) == 1:
             self.head = nn.Linear(shape[0], n_classes)
         else:
@@ -319,14 +318,13 @@ def _make_trunk(trunk, n_inputs, params):
     return module
 
 
-def _rows_for(head, n_rows, shape, seed):
-    """Fixed rows for a trunk of an output shape; raises ValueError when there are not so many."""
+def _rows_for(head, n_rows, n_features, seed):
+    """Rows of a fixed head; raises ValueError where the trunk has too few outputs for them."""
     try:
-        return fixed_rows(head, n_rows, shape[-1], seed)
+        return fixed_rows(head, n_rows, n_features, seed)
     except ValueError as error:
         raise ValueError(
-            f"head={head!r} needs another trunk, whose outputs are its features, or another number "
-            f"of rows, one for each class or head_rows: {error}"
+            f"head={head!r} does not suit a trunk of {n_features} outputs: {error}"
         ) from error
 
 

@@ -199,8 +199,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     (joblib's default), each of which gets its share of the cores.
 
     Fixed heads are those of Hoffer, Hubara and Soudry (arXiv 1801.04540), and the simplex of
-    Pernici et al. (arXiv 1902.10441). `weight_decay` leaves their scale alone. With classes of very
-    different size they want `logit_adjustment`, as a linear head does.
+    Pernici et al. (arXiv 1902.10441). `weight_decay` leaves their scale alone.
 
     Logit adjustment is that of Menon et al. (arXiv 2007.07314); "resnet" is after Gorishniy et al.
     (arXiv 2106.11959), with layer normalisation so that no answer depends on other rows; "tabm" is
