@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.datasets import make_classification
 
 X, y = make_classification(
-    16_000,
+    13_000,
     n_features=20,
     n_informative=12,
     n_classes=6,
@@ -25,7 +25,7 @@ X, y = make_classification(
     flip_y=0.01,
     random_state=0,
 )
-train, tune, new = slice(0, 9_000), slice(9_000, 12_000), slice(12_000, None)
+train, tune, new = slice(0, 7_000), slice(7_000, 9_500), slice(9_500, None)
 
 # %%
 # One fit
@@ -42,7 +42,7 @@ from skmsc.neural import MultiExitNet
 
 model = EarlyExitClassifier(
     make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-    MultiExitNet(width=[32, 64, 128, 256], depth=4, dropout=0.1, max_epochs=12, batch_size=256),
+    MultiExitNet(width=[32, 64, 128, 256], depth=4, dropout=0.1, max_epochs=10, batch_size=256),
     exit_weighting="uniform",
     random_state=0,
 ).fit(X[train], y[train])
