@@ -391,3 +391,50 @@ def imbalanced(n_train, n_test, seed=0, *, n_features=15):
         random_state=seed,
     )
     return Split(str(seed), X[:n_train], y[:n_train], X[n_train:], y[n_train:])
+
+
+def card_scenarios(data_dir, start):
+    """`card_week` with the kind of fraud as label: 0 is genuine, 1 to 3 are the scenarios.
+
+    The handbook's simulator says by which of three means a card was misused. The scenario is known
+    with the fraud itself, so that it may be a label and never a feature.
+    """
+    import pandas as pd
+
+    split = card_week(data_dir, start)
+    frame = _read(Path(data_dir) / CARD_FILE)
+    day = (frame["TX_DATETIME"].dt.normalize() - pd.Timestamp(start)).dt.days.to_numpy()
+    scenario = frame["TX_FRAUD_SCENARIO"].to_numpy().astype(int)
+    # A test day leaves out customers as a whole: day and customer tell whether a row is in it.
+    n_customers = int(frame["CUSTOMER_ID"].max()) + 1
+    own = day * n_customers + frame["CUSTOMER_ID"].to_numpy()
+    test = np.isin(own, split.day_test * n_customers + split.customer_test.astype(int))
+    y_train, y_test = scenario[(day >= 0) & (day < N_TRAIN_DAYS)], scenario[test]
+    if not (np.array_equal(y_train > 0, split.y_train) and np.array_equal(y_test > 0, split.y_test)):
+        raise ValueError(f"start={start!r}: scenarios and frauds differ.")
+    return replace(split, y_train=y_train, y_test=y_test)
+
+
+def draw_mnist(data_dir, n_train, seed):
+    """`mnist` with training images drawn from all of them."""
+    split = mnist(data_dir, None)
+    rows = np.random.default_rng(seed).choice(len(split.y_train), n_train, replace=False)
+    return replace(split, X_train=split.X_train[rows], y_train=split.y_train[rows])
+
+
+def long_tail_mnist(data_dir, n_most, ratio, seed):
+    """`mnist` with `n_most` training images of one digit, and ever fewer of the others.
+
+    The numbers fall by one factor from digit to digit, down to ``n_most / ratio``; the seed draws
+    the order of the digits and the images. The test images stay as they are.
+    """
+    split = mnist(data_dir, None)
+    rng = np.random.default_rng(seed)
+    sizes = np.round(n_most * ratio ** (-np.arange(10) / 9)).astype(int)
+    rows = np.concatenate(
+        [
+            rng.choice(np.flatnonzero(split.y_train == digit), size, replace=False)
+            for digit, size in zip(rng.permutation(10), sizes, strict=True)
+        ]
+    )
+    return replace(split, X_train=split.X_train[rows], y_train=split.y_train[rows])

@@ -24,7 +24,14 @@ from skmsc._sklearn import (
 from skmsc.calibration import fit_calibration
 from skmsc.out_of_fold import seeds_for
 from skmsc.screens import Screen, find_violations
-from skmsc.stages import check_stage, check_stage_costs, stage_input_tags
+from skmsc.stages import (
+    add_fetch_costs,
+    check_costly,
+    check_countable,
+    check_stage,
+    check_stage_costs,
+    stage_input_tags,
+)
 from skmsc.thresholds import (
     CostBudget,
     answered_class,
@@ -513,7 +520,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
                 f"The rows to refresh with must be of all known classes {self._set.labels.tolist()}"
                 f" and of no others; {absent.tolist()} are absent, {unknown.tolist()} unknown."
             )
-        rows, _ = self._choose_rows(X, y, weight, {})
+        rows = self._choose_rows(X, y, weight, {})
         refreshed = self._copy()
         refreshed._screen = refreshed._fit_screen(rows, self._set.labels, {})
         refreshed._set_up(rows)
@@ -628,76 +635,21 @@ class ComposableHeadClassifier(MultiStageClassifier):
 
     # --- parts of fit -------------------------------------------------------------------------
     def _fit(self, X, y, sample_weight, fit_params, expected=None):
+        """Fit all parts; `expected` are the classes that `partial_fit` was told of, or None."""
         self._check_parameters()
-        parts = self._stage_parts()
-        self._accepts = self._input_tags()
-        X, y = self._check_X_y(X, y)
-        if sample_weight is not None:
-            sample_weight = check_weight(sample_weight, len(y))
-        labels = np.unique(y if sample_weight is None else y[sample_weight > 0])
-        if expected is not None:
-            unknown = np.setdiff1d(labels, expected)
-            if unknown.size:
-                raise ValueError(f"y holds labels that are not in classes: {unknown.tolist()}.")
-        if len(labels) == 1:
-            raise ValueError(
-                f"{type(self).__name__} needs at least two classes; y has 1 class: {labels[0]}."
-            )
-        self._unknown = self._check_unknown_label(labels if expected is None else expected)
-        self.classes_ = labels
-        self._n_first = int(self.first_stage is not None)
-        self._stage_names = ["first_stage"] * self._n_first + ["heads"]
-        costs = check_stage_costs(self.stage_costs, self._stage_names)
-        check_policy(
-            self.thresholds,
-            n_stages=len(self._stage_names),
-            n_classes=len(labels) + (self._unknown is not None),
-            untouched=self.validation_fraction is not None,
-            stage_costs=costs,
-        )
-        self._negative, self._measure, self._positive = None, "max_proba", None
-        split_params, stage_params = self._route_metadata(fit_params, parts)
-        rows, seed = self._choose_rows(X, y, sample_weight, split_params, stage_params)
-        fitter = rows.fitter
-        absent = np.setdiff1d(np.arange(len(labels)), fitter.codes)
-        if absent.size:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves no training row of the "
-                f"classes {labels[absent].tolist()}."
-            )
-        self._screen = None
-        if self._n_first:
-            self._screen = self._fit_screen(rows, labels, rows.stage_params.get("first_stage", {}))
         self.head_ = clone(check_head(self.head))
-        trunk = self.trunk
-        if isinstance(self.head_, FixedHead):
-            self.head_.check_room(len(labels))
-            trunk = below_fixed_rows(trunk, self.head_.kind, self.head_.n_rows)
-        trunk = fit_trunk(
-            trunk,
-            fitter.X,
-            labels[fitter.codes],
-            fitter.sample_weight,
-            seeds_for(seed, "trunk", 1)[0],
-            rows.stage_params.get("trunk", {}),
-        )
-        self._trunk = Trunk(trunk)
-        features = self._trunk(fitter.X)
-        n_random = getattr(self.head_, "n_random_features", 0)
-        if n_random:
-            lift = RandomReLU(n_random, seeds_for(seed, "random_features", 1)[0] % 2**32)
-            lift.fit(features, sample_weight=fitter.sample_weight)
-            self._trunk = Trunk(trunk, lift)
-            features = lift.transform(features)
-        if isinstance(self.head_, FixedHead):
-            rows_seed = seeds_for(seed, "fixed_rows", 1)[0]
-            self.head_.start(rows_above(trunk), features.shape[1], len(labels), rows_seed)
+        rows, labels = self._check_training_rows(X, y, sample_weight, fit_params, expected)
+        fitter, params = rows.fitter, rows.stage_params
+        self._screen = None
+        if self.first_stage is not None:
+            self._screen = self._fit_screen(rows, labels, params.get("first_stage", {}))
+        features = self._fit_trunk(fitter, labels, params.get("trunk", {}))
         self._learner = Learner(
             self.head_,
             self.class_prior == "balanced",
             None,
             self.replay_size,
-            seeds_for(seed, "heads", 1)[0],
+            seeds_for(fitter.seed, "heads", 1)[0],
         )
         self._learn_heads(rows, features, labels)
         del features
@@ -708,6 +660,77 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if isinstance(self.thresholds, CostBudget):
             self.thresholds.check_known(len(self._stage_names), self.stage_costs_)
         self._set_up(rows)
+
+    def _check_training_rows(self, X, y, sample_weight, fit_params, expected):
+        """Validate what needs the rows; return a `TrainingRows` and the labels, sorted."""
+        self._accepts = self._input_tags()
+        X, y = self._check_X_y(X, y)
+        if sample_weight is not None:
+            sample_weight = check_weight(sample_weight, len(y))
+        labels = np.unique(y if sample_weight is None else y[sample_weight > 0])
+        if expected is not None and not np.isin(labels, expected).all():
+            unknown = np.setdiff1d(labels, expected)
+            raise ValueError(f"y holds labels that are not in classes: {unknown.tolist()}.")
+        if len(labels) == 1:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes; y has 1 class: {labels[0]}."
+            )
+        if isinstance(self.head_, FixedHead):
+            self.head_.check_room(len(labels))
+        self._unknown = self._check_unknown_label(labels if expected is None else expected)
+        self.classes_ = labels
+        self._stage_names = ["heads"]
+        if self.first_stage is not None:
+            self._stage_names.insert(0, "first_stage")
+            check_costly("first_stage", self.first_stage, X)
+        costs = check_stage_costs(self.stage_costs, self._stage_names)
+        check_policy(
+            self.thresholds,
+            n_stages=len(self._stage_names),
+            n_classes=len(labels) + (self._unknown is not None),
+            untouched=self.validation_fraction is not None,
+            stage_costs=costs,
+        )
+        if (
+            costs is None
+            and self.first_stage is not None
+            and isinstance(self.thresholds, CostBudget)
+        ):
+            check_countable([("first_stage", self.first_stage)], self.thresholds)
+        self._negative, self._measure, self._positive = None, "max_proba", None
+        split_params, stage_params = self._route_metadata(fit_params, self._stage_parts())
+        rows = self._choose_rows(X, y, sample_weight, split_params, stage_params)
+        absent = np.setdiff1d(np.arange(len(labels)), rows.fitter.codes)
+        if absent.size:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves no training row of the "
+                f"classes {labels[absent].tolist()}."
+            )
+        return rows, labels
+
+    def _fit_trunk(self, fitter, labels, params):
+        """Fit the trunk, random features and fixed rows; return the training rows' features."""
+        trunk, head, seed = self.trunk, self.head_, fitter.seed
+        if isinstance(head, FixedHead):
+            trunk = below_fixed_rows(trunk, head.kind, head.n_rows)
+        trunk = fit_trunk(
+            trunk,
+            fitter.X,
+            labels[fitter.codes],
+            fitter.sample_weight,
+            seeds_for(seed, "trunk", 1)[0],
+            params,
+        )
+        self._trunk = Trunk(trunk)
+        features = self._trunk(fitter.X)
+        if getattr(head, "n_random_features", 0):
+            lift = RandomReLU(head.n_random_features, seeds_for(seed, "random_features", 1)[0])
+            features = lift.fit(features, sample_weight=fitter.sample_weight).transform(features)
+            self._trunk = Trunk(trunk, lift)
+        if isinstance(head, FixedHead):
+            rows_seed = seeds_for(seed, "fixed_rows", 1)[0]
+            head.start(rows_above(trunk), features.shape[1], len(labels), rows_seed)
+        return features
 
     def _learn_heads(self, rows, features, labels):
         """Set the heads, and what is chosen once for them."""
@@ -837,7 +860,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         return unknown
 
     def _choose_rows(self, X, y, sample_weight, split_params, stage_params=None):
-        """`TrainingRows` of rows with known labels, and the seed of the fit."""
+        """`TrainingRows` of rows with known labels."""
         used = slice(None) if sample_weight is None else sample_weight > 0
         classes, counts = np.unique(y[used], return_counts=True)
         rows = choose_training_rows(
@@ -859,7 +882,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         )
         if rows.held_out is not None:
             self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
-        return rows, rows.fitter.seed
+        return rows
 
     def _share_to_hold_out(self, classes, counts, split_params):
         """`validation_fraction`, or so much more that each class has a row in it; None: nothing."""
@@ -1002,6 +1025,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
     def _count_costs(self):
         """Set the costs of the stages."""
         costs = check_stage_costs(self.stage_costs, self._stage_names)
+        if costs is not None and self._screen is not None:
+            costs[:1] = add_fetch_costs(costs[:1], [self.first_stage])
         if costs is None:
             counts = [self._trunk.count_multiply_adds()]
             if counts[0] is not None:
@@ -1131,7 +1156,6 @@ _ALL_FITTED = (
     "_columns",
     "_learner",
     "_log_unknown",
-    "_n_first",
     "_odds_slope",
     "_screen",
     "_set",

@@ -106,4 +106,5 @@ def _hadamard(n_rows, n_features, rng):
         if nearness < closest:
             chosen, closest = columns, nearness
     # The constant row comes last, since of features that are all >= 0 its product is the largest.
-    return np.roll(matrix, -1, axis=0)[:n_rows, chosen] / np.sqrt(n_features)
+    signs = np.roll(matrix, -1, axis=0)[:n_rows].take(chosen, axis=1)
+    return signs / np.sqrt(n_features)

@@ -7,7 +7,7 @@ from joblib import Parallel, delayed
 
 from skmsc.calibration import fit_calibration
 from skmsc.out_of_fold import seeds_for
-from skmsc.stages import StageScorer, count_multiply_adds, fit_stage
+from skmsc.stages import StageScorer, count_multiply_adds, fit_stage, split_costly
 
 __all__ = []  # for the package's own use
 
@@ -24,19 +24,26 @@ class Screen:
         Of the classes that it has seen.
     shares : dict of label to float
         Share of the rows that thresholds were set on, or were told of, that it answers so.
+    fetch : CostlyFeatures or None
+        Fitted; features that all copies share, fetched once for a row.
     """
 
     scorers: dict
     shares: dict
+    fetch: object = None
 
     @classmethod
     def fit(cls, stage, fitter, labels, params, *, n_jobs, verbose):
         """Fit a copy for each class on the rows of a `CrossFitter`."""
-        weight = fitter.sample_weight
+        weight, X = fitter.sample_weight, fitter.X
+        fetch, stage = split_costly("first_stage", stage)
+        if fetch is not None:
+            _, fetch = fetch
+            X = fetch.fit_transform(X)
         fitted = Parallel(n_jobs=n_jobs, verbose=verbose)(
             delayed(fit_stage)(
                 stage,
-                fitter.X,
+                X,
                 fitter.codes == k,
                 weight=weight,
                 sample_weight=weight,
@@ -51,19 +58,21 @@ class Screen:
             if not scorer.has_proba:
                 decision_map = fit_calibration(
                     "sigmoid",
-                    scorer.raw(fitter.X),
+                    scorer.raw(X),
                     (fitter.codes == k).astype(np.intp),
                     np.ones(len(fitter.codes)) if weight is None else weight,
                     from_decisions=True,
                 )
                 scorer = replace(scorer, decision_map=decision_map)
             scorers[label] = scorer
-        return cls(scorers, {})
+        return cls(scorers, {}, fetch)
 
     def log_odds(self, X, labels):
         """Log-odds of classes (n_samples, n_labels); -inf of those that it never saw."""
         labels = labels.tolist()
         odds = np.full((X.shape[0], len(labels)), -np.inf)
+        if self.fetch is not None:
+            X = self.fetch.transform(X)
         for k, label in enumerate(labels):
             if label in self.scorers:
                 proba = np.clip(self.scorers[label](X)[:, 1], _LEAST, 1 - _LEAST)
@@ -72,12 +81,11 @@ class Screen:
 
     def only(self, labels):
         """The same for some classes."""
-        return Screen(
-            *(
-                {label: part[label] for label in labels.tolist() if label in part}
-                for part in (self.scorers, self.shares)
-            )
+        scorers, shares = (
+            {label: part[label] for label in labels.tolist() if label in part}
+            for part in (self.scorers, self.shares)
         )
+        return replace(self, scorers=scorers, shares=shares)
 
     def merged(self, other):
         """The copies of both; of a class that both have, this one's."""

@@ -23,6 +23,7 @@ from sklearn.svm import LinearSVC
 from skmsc import (
     Agreement,
     ComposableHeadClassifier,
+    CostlyFeatures,
     FixedHead,
     ImprintHead,
     LDAHead,
@@ -596,3 +597,22 @@ class TestFixedHeads:
         assert is_same(model, before, X)
         with pytest.raises(ValueError, match="n_features=8 has room for 1 to 8 distinct"):
             plain(FixedHead(n_rows=9)).fit(X, y)
+
+
+def test_costly_features_of_the_first_stage_are_fetched_once_for_a_row():
+    X, y, _ = rows()
+    fetched = []
+
+    def fetch(keys):
+        fetched.append(len(keys))
+        return np.asarray(keys)[:, :1] ** 2
+
+    first = make_pipeline(CostlyFeatures(fetch, on=[0], cost=3.0), GaussianNB())
+    model = ComposableHeadClassifier(
+        first, "passthrough", thresholds=0.7, stage_costs=[1, 10], random_state=0
+    ).fit(X, y)
+    assert sum(fetched) == len(X)  # training rows, and those held out
+    np.testing.assert_array_equal(model.stage_costs_, [4, 10])
+    fetched.clear()
+    model.predict(X[:50])
+    assert sum(fetched) == 50

@@ -218,9 +218,8 @@ class RidgeHead(_StatisticsHead):
             [w * (s.total - s.count * mean) for s, w in zip(statistics, weight, strict=True)]
         )
         coef = cho_solve(factor, own.T, check_finite=False).T
-        inverse, _ = lapack.dtrtri(np.asfortranarray(factor[0]), lower=1)
-        inverse = np.tril(inverse)
-        freedom = 1 + diagonal.size - np.einsum("ij,ij,j->", inverse, inverse, penalty)
+        inverse = np.tril(lapack.dtrtri(np.asfortranarray(factor[0]), lower=1)[0])
+        freedom = 1 + diagonal.size - np.square(inverse).sum(axis=0) @ penalty
         freedom = min(freedom / max(sum(s.count for s in statistics), 1.0), _MOST_FREEDOM)
 
         # Fitted values in the class and outside, each row left out of its own fit.
@@ -230,7 +229,7 @@ class RidgeHead(_StatisticsHead):
         if len(statistics) == 1:
             return Heads(*logits, None)
         outside = share * (1 - inside) / (1 - share)
-        spread = np.einsum("kd,de,ke->k", coef, scatter, coef) / count
+        spread = ((coef @ scatter) * coef).sum(axis=1) / count
         gap = inside - outside
         within = np.maximum(spread - share * (1 - share) * gap**2, _CONSTANT)
         # Leaving a row out moves its residual away from 0 by the factor 1/(1 - leverage).
