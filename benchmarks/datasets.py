@@ -410,7 +410,9 @@ def card_scenarios(data_dir, start):
     own = day * n_customers + frame["CUSTOMER_ID"].to_numpy()
     test = np.isin(own, split.day_test * n_customers + split.customer_test.astype(int))
     y_train, y_test = scenario[(day >= 0) & (day < N_TRAIN_DAYS)], scenario[test]
-    if not (np.array_equal(y_train > 0, split.y_train) and np.array_equal(y_test > 0, split.y_test)):
+    if not (
+        np.array_equal(y_train > 0, split.y_train) and np.array_equal(y_test > 0, split.y_test)
+    ):
         raise ValueError(f"start={start!r}: scenarios and frauds differ.")
     return replace(split, y_train=y_train, y_test=y_test)
 

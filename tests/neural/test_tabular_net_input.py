@@ -398,6 +398,8 @@ CONSTRUCTOR = [
     ("depth", 0, "an int in the range [1, inf)"),
     ("dropout", 1.0, "a float in the range [0.0, 1.0)"),
     ("trunk_params", [("k", 3)], "an instance of 'dict' or None"),
+    ("head", "cosine", "a str among {'linear', 'orthogonal', 'hadamard', 'simplex'}"),
+    ("head_rows", 0, "an int in the range [1, inf) or None"),
     ("lr", 0.0, "a float in the range (0.0, inf)"),
     ("lr", np.nan, "a float in the range (0.0, inf)"),
     ("lr", np.inf, "a float in the range (0.0, inf)"),
