@@ -1,6 +1,7 @@
 """ComposableHeadClassifier: one frozen trunk, a head for each class; classes come and go."""
 
 import warnings
+from collections.abc import Mapping
 from copy import copy as shallow_copy
 from numbers import Integral
 
@@ -9,15 +10,18 @@ from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._sklearn import (
     _check_partial_fit_first_call,
     _num_samples,
+    _raise_for_params,
+    _routing_enabled,
     _VisualBlock,
     take_rows,
 )
@@ -46,6 +50,7 @@ from skmsc.trunks import (
     RandomReLU,
     Trunk,
     below_fixed_rows,
+    check_frozen_trunk,
     check_trunk,
     fit_trunk,
     rows_above,
@@ -160,7 +165,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
     ------
     ValueError, TypeError
         From `fit`, before anything is fitted, when an argument is not valid. Whatever a method
-        raises, the classifier is as it was.
+        that changes classes raises, the classifier is as it was.
 
     See Also
     --------
@@ -193,8 +198,6 @@ class ComposableHeadClassifier(MultiStageClassifier):
     >>> model.compose([3, 8]).predict(X[(y == 3) | (y == 8)])[:4]
     array([3, 8, 3, 8])
     """
-
-    cv = None  # nothing is cross-fitted
 
     def __init__(
         self,
@@ -236,7 +239,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self.verbose = verbose
 
     # --- fit ----------------------------------------------------------------------------------
-    def fit(self, X, y, sample_weight=None, **fit_params):
+    def fit(self, X, y, sample_weight=None, *, groups=None, **fit_params):
         """Fit the trunk, freeze it, find the heads, and set the first stage's thresholds.
 
         Parameters
@@ -247,9 +250,10 @@ class ComposableHeadClassifier(MultiStageClassifier):
             Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights >= 0 of the rows; one of weight 0 is left out.
+        groups : array-like of shape (n_samples,), default=None
+            Groups, held out as a whole.
         **fit_params : dict
-            ``groups``, held out as a whole; with metadata routing enabled, what the first stage and
-            the trunk ask for.
+            With metadata routing enabled, what the first stage and the trunk ask for.
 
         Returns
         -------
@@ -261,7 +265,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
         with no_half_fit(self, _ALL_FITTED):
-            self._fit(X, y, sample_weight, fit_params)
+            self._fit(X, y, sample_weight, groups, fit_params)
         return self
 
     @available_if(_can_learn_on)
@@ -289,7 +293,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if not self.__sklearn_is_fitted__():
             with no_half_fit(self, _ALL_FITTED):
                 _check_partial_fit_first_call(self, classes)
-                self._fit(X, y, sample_weight, {}, expected=np.asarray(self.classes_))
+                self._fit(X, y, sample_weight, None, {}, expected=np.asarray(self.classes_))
             return self
         if classes is not None and not np.array_equal(np.unique(classes), self._set.labels):
             raise ValueError(
@@ -303,7 +307,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
                 f"y contains new labels: {new.tolist()}; known are {self._set.labels.tolist()}. "
                 "Set allow_new_classes=True, or call add_classes."
             )
-        return self._add(X, y, weight, new)
+        return self._add(X, y, weight)
 
     def add_class(self, X, label, sample_weight=None):
         """Add a class.
@@ -327,8 +331,9 @@ class ComposableHeadClassifier(MultiStageClassifier):
             When the class is there already, or the head needs rows of other classes and has none.
         """
         check_is_fitted(self)
-        self._check_label(label)
-        return self.add_classes(X, np.repeat(np.array([label]), _num_samples(X)), sample_weight)
+        label = self._check_label(label)
+        X = self._check_rows(X)
+        return self._add_new(X, np.repeat(np.array([label]), _num_samples(X)), sample_weight)
 
     def add_classes(self, X, y, sample_weight=None):
         """Add classes.
@@ -347,6 +352,10 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self : ComposableHeadClassifier
         """
         check_is_fitted(self)
+        return self._add_new(X, y, sample_weight)
+
+    def _add_new(self, X, y, sample_weight):
+        """Add classes that are not there."""
         X, y, weight = self._check_more_rows(X, y, sample_weight)
         new = np.unique(y)
         there = np.intersect1d(new, self.classes_)
@@ -355,7 +364,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
                 f"The classes {there.tolist()} are there already; known are "
                 f"{self.classes_.tolist()}. partial_fit learns more rows of them."
             )
-        return self._add(X, y, weight, new)
+        return self._add(X, y, weight)
 
     def remove_class(self, label):
         """Remove a class: exactly what there would be without it.
@@ -370,7 +379,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self : ComposableHeadClassifier
         """
         check_is_fitted(self)
-        self._check_label(label)
+        label = self._check_label(label)
         self._set.index_of([label])
         if len(self._set.labels) <= 2:
             raise ValueError(
@@ -400,15 +409,13 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self : ComposableHeadClassifier
         """
         check_is_fitted(self)
-        for label in (old, new):
-            self._check_label(label)
+        old, new = self._check_label(old), self._check_label(new)
         if old == new:
             raise ValueError(f"old and new must be two labels; both are {old!r}.")
         X = self._check_rows(X)
         weight = None if sample_weight is None else check_weight(sample_weight, _num_samples(X))
         changed = self._learner.relabel(self._set, self._trunk(X), old, new, weight)
-        fresh = np.setdiff1d([new], self._set.labels)
-        self._change(changed, *self._screened(X, np.full(_num_samples(X), new), weight, fresh))
+        self._change(changed, *self._screened(X, np.full(_num_samples(X), new), weight))
         return self
 
     def compose(self, classes):
@@ -433,9 +440,10 @@ class ComposableHeadClassifier(MultiStageClassifier):
             When some of their heads were never trained with each other's rows as negatives.
         """
         check_is_fitted(self)
-        labels = list(np.asarray(classes).ravel().tolist())
-        for label in labels:
-            self._check_label(label)
+        labels = self._as_known(classes, "classes")
+        if labels.ndim != 1:
+            raise ValueError(f"classes must be a list of labels; got {classes!r}.")
+        labels = labels.tolist()
         idx = np.unique(self._set.index_of(labels))
         if len(idx) < len(labels):
             raise ValueError(f"classes must be distinct; got {labels}.")
@@ -445,7 +453,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             )
         composed = self._copy()
         composed._change(self._learner.compose(self._set, idx))
-        _warn_of_strangers(composed._set)
+        _warn_of_strangers(composed._set, stacklevel=3)
         return composed
 
     def merge(self, other):
@@ -472,10 +480,17 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if not isinstance(other, ComposableHeadClassifier):
             raise TypeError(f"other must be a ComposableHeadClassifier; got {other!r}.")
         check_is_fitted(other)
-        self._check_kind(other._set.labels, "the labels of other")
+        self._as_known(other._set.labels, "the labels of other")
         if type(self.head_) is not type(other.head_):
             raise ValueError(f"The heads differ: {self.head_!r} and {other.head_!r}.")
-        names = getattr(self, "feature_names_in_", None)
+        parameters = [model.head_.get_params() for model in (self, other)]
+        if self.head_.needs_rows and repr(parameters[0]) != repr(parameters[1]):
+            raise ValueError(f"The heads differ: {self.head_!r} and {other.head_!r}.")
+        names, others = (getattr(model, "feature_names_in_", None) for model in (self, other))
+        if names is not None and others is not None and list(names) != list(others):
+            raise ValueError(
+                f"The features differ: {names.tolist()} and, of other, {others.tolist()}."
+            )
         if self.n_features_in_ != other.n_features_in_ or not same_features(
             self._trunk, other._trunk, self.n_features_in_, names
         ):
@@ -484,8 +499,9 @@ class ComposableHeadClassifier(MultiStageClassifier):
                 "as trunk=FrozenEstimator(first.trunk_), and the same random features."
             )
         merged = self._learner.merge(self._set, other._set)
-        self._change(merged, *self._silenced(other._screen, stacklevel=3))
-        _warn_of_strangers(self._set)
+        silenced = self._silenced(merged.labels)
+        _warn_of_strangers(merged, stacklevel=3)
+        self._change(merged, *silenced)
         return self
 
     def refresh(self, X=None, y=None, sample_weight=None):
@@ -508,6 +524,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
         """
         check_is_fitted(self)
         if X is None:
+            if y is not None:
+                raise ValueError("refresh got y without X.")
             self._change(self._learner.refresh(self._set))
             return self
         if self._screen is None:
@@ -520,10 +538,18 @@ class ComposableHeadClassifier(MultiStageClassifier):
                 f"The rows to refresh with must be of all known classes {self._set.labels.tolist()}"
                 f" and of no others; {absent.tolist()} are absent, {unknown.tolist()} unknown."
             )
+        check_policy(
+            self.thresholds,
+            n_stages=len(self._stage_names),
+            n_classes=len(self.classes_),
+            untouched=self.validation_fraction is not None,
+            stage_costs=self.stage_costs_,
+        )
         rows = self._choose_rows(X, y, weight, {})
         refreshed = self._copy()
         refreshed._screen = refreshed._fit_screen(rows, self._set.labels, {})
-        refreshed._set_up(rows)
+        refreshed._set_up(rows, heads=False)
+        refreshed._count_costs()
         self.__dict__.update(refreshed.__dict__)
         return self
 
@@ -533,8 +559,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
         Returns
         -------
         heads : dict of str to ndarray
-            "classes", "coef" and "intercept"; for heads from statistics "count", "total" and, for
-            "ridge" and "lda", "gram", of shape (n_heads, n_hidden, n_hidden).
+            "classes", "coef" and "intercept"; for heads from statistics "count", "n_rows", "total"
+            and, for "ridge" and "lda", "gram", of shape (n_heads, n_hidden, n_hidden).
         """
         check_is_fitted(self)
         known = self._set
@@ -545,6 +571,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         }
         if known.statistics is not None:
             heads["count"] = np.array([s.count for s in known.statistics])
+            heads["n_rows"] = np.array([s.n_rows for s in known.statistics])
             heads["total"] = np.stack([s.total for s in known.statistics])
             if self.head_.needs_gram:
                 heads["gram"] = np.stack([s.gram for s in known.statistics])
@@ -569,11 +596,14 @@ class ComposableHeadClassifier(MultiStageClassifier):
             class is there already.
         """
         check_is_fitted(self)
+        if isinstance(heads, Mapping) and "classes" in heads:
+            classes = self._as_known(heads["classes"], "heads['classes']")
+            heads = {**heads, "classes": classes}
         other = self._learner.read(self._set, heads)
-        self._check_kind(other.labels, "heads['classes']")
         merged = self._learner.merge(self._set, other)
-        self._change(merged, *self._silenced(None, stacklevel=3))
-        _warn_of_strangers(self._set)
+        silenced = self._silenced(merged.labels)
+        _warn_of_strangers(merged, stacklevel=3)
+        self._change(merged, *silenced)
         return self
 
     @property
@@ -633,14 +663,35 @@ class ComposableHeadClassifier(MultiStageClassifier):
             tuned._tell_screen(scores, check_weight(sample_weight, _num_samples(X)))
         return tuned
 
+    def measure_costs(self, X, *, n_repeats=5, store=False):
+        """Measure the seconds that each stage takes for a row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+        n_repeats : int, default=5
+            Measurements, of which the median counts.
+        store : bool, default=False
+            Whether they become ``stage_costs_``, and stay so when classes come and go.
+
+        Returns
+        -------
+        costs : ndarray of shape (n_stages,)
+        """
+        costs = super().measure_costs(X, n_repeats=n_repeats, store=store)
+        if store:
+            self._measured_costs = costs
+        return costs
+
     # --- parts of fit -------------------------------------------------------------------------
-    def _fit(self, X, y, sample_weight, fit_params, expected=None):
+    def _fit(self, X, y, sample_weight, groups, fit_params, expected=None):
         """Fit all parts; `expected` are the classes that `partial_fit` was told of, or None."""
         self._check_parameters()
         self.head_ = clone(check_head(self.head))
-        rows, labels = self._check_training_rows(X, y, sample_weight, fit_params, expected)
+        rows, labels = self._check_training_rows(X, y, sample_weight, groups, fit_params, expected)
         fitter, params = rows.fitter, rows.stage_params
-        self._screen = None
+        self._screen = self._measured_costs = None
         if self.first_stage is not None:
             self._screen = self._fit_screen(rows, labels, params.get("first_stage", {}))
         features = self._fit_trunk(fitter, labels, params.get("trunk", {}))
@@ -661,7 +712,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             self.thresholds.check_known(len(self._stage_names), self.stage_costs_)
         self._set_up(rows)
 
-    def _check_training_rows(self, X, y, sample_weight, fit_params, expected):
+    def _check_training_rows(self, X, y, sample_weight, groups, fit_params, expected):
         """Validate what needs the rows; return a `TrainingRows` and the labels, sorted."""
         self._accepts = self._input_tags()
         X, y = self._check_X_y(X, y)
@@ -687,18 +738,15 @@ class ComposableHeadClassifier(MultiStageClassifier):
         check_policy(
             self.thresholds,
             n_stages=len(self._stage_names),
-            n_classes=len(labels) + (self._unknown is not None),
+            n_classes=len(labels if expected is None else expected) + (self._unknown is not None),
             untouched=self.validation_fraction is not None,
             stage_costs=costs,
         )
-        if (
-            costs is None
-            and self.first_stage is not None
-            and isinstance(self.thresholds, CostBudget)
-        ):
-            check_countable([("first_stage", self.first_stage)], self.thresholds)
+        if costs is None and isinstance(self.thresholds, CostBudget):
+            check_countable(self._stage_parts(), self.thresholds)
+        check_frozen_trunk(self.trunk, self.n_features_in_)
         self._negative, self._measure, self._positive = None, "max_proba", None
-        split_params, stage_params = self._route_metadata(fit_params, self._stage_parts())
+        split_params, stage_params = self._route_fit(groups, fit_params)
         rows = self._choose_rows(X, y, sample_weight, split_params, stage_params)
         absent = np.setdiff1d(np.arange(len(labels)), rows.fitter.codes)
         if absent.size:
@@ -757,11 +805,16 @@ class ComposableHeadClassifier(MultiStageClassifier):
             self._set = self._learner.refresh(self._set)
         self.penalty_ = penalty
 
-    def _set_up(self, rows):
-        """Set what is found on the rows held out: log-odds, thresholds, calibration."""
-        self._gives_own_arrays = [True] * len(self._stage_names)
-        self._first_checks_all, self._positive = False, self._find_positive()
-        self._log_unknown, self._odds_slope = 0.0, 1.0
+    def _set_up(self, rows, heads=True):
+        """Set what is found on the rows held out: log-odds, thresholds, calibration.
+
+        Without `heads` what belongs to them is kept.
+        """
+        kept = None if heads else self._calibrations[-1]
+        if heads:
+            self._gives_own_arrays = [True] * len(self._stage_names)
+            self._first_checks_all, self._positive = False, self._find_positive()
+            self._log_unknown, self._odds_slope = 0.0, 1.0
         n_columns = len(self.classes_)
         if rows.held_out is None:
             shape = (0, len(self._stage_names), n_columns)
@@ -771,13 +824,16 @@ class ComposableHeadClassifier(MultiStageClassifier):
             X, (y, weight) = rows.fitter.X_held_out, rows.held_out
             codes = np.searchsorted(self.classes_, y)
             weight = np.ones(codes.size) if weight is None else weight
-            self._set_odds(X, np.searchsorted(self._set.labels, y), weight)
+            if heads:
+                self._set_odds(X, np.searchsorted(self._set.labels, y), weight)
             stage_proba = self._stage_proba(X)
         scores = self._make_scores(stage_proba, codes, weight, None, untouched=True)
         thresholds = fit_thresholds(self.thresholds, scores)
         self._calibrations = [None] * scores.n_stages
         if self.calibration is not None and self.proba != "sigmoid" and codes.size:
             self._calibrations = fit_calibrations("temperature", scores, thresholds)
+        if not heads:
+            self._calibrations[-1] = kept
         self._set_thresholds(thresholds)
         if self._screen is not None:
             self._close_columns()
@@ -851,11 +907,13 @@ class ComposableHeadClassifier(MultiStageClassifier):
         """The unknown label as an array of one, or None; raises where it is no such label."""
         if self.unknown_label is None:
             return None
-        unknown = np.array([self.unknown_label])
-        if _kind(unknown) != _kind(labels) or unknown[0] in labels:
+        if np.ndim(self.unknown_label) != 0:
+            raise TypeError(f"unknown_label must be a single label; got {self.unknown_label!r}.")
+        unknown = _cast_labels([self.unknown_label], labels, "unknown_label")
+        if unknown[0] in labels:
             raise ValueError(
-                "unknown_label must be of the type of the labels, and none of them; got "
-                f"{self.unknown_label!r} with the labels {labels.tolist()}."
+                f"unknown_label must be none of the labels {labels.tolist()}; got "
+                f"{self.unknown_label!r}."
             )
         return unknown
 
@@ -913,11 +971,12 @@ class ComposableHeadClassifier(MultiStageClassifier):
         return Screen.fit(self.first_stage, rows.fitter, labels, params, **how)
 
     # --- classes that come and go -------------------------------------------------------------
-    def _add(self, X, y, weight, new):
+    def _add(self, X, y, weight):
         """Learn rows of known or new classes."""
         changed = self._learner.add(self._set, self._trunk(X), y, weight)
-        self._change(changed, *self._screened(X, y, weight, new))
-        _warn_of_strangers(self._set)
+        screened = self._screened(X, y, weight)
+        _warn_of_strangers(changed, stacklevel=4)
+        self._change(changed, *screened)
         return self
 
     def _change(self, changed, screen=None, cuts=None):
@@ -930,15 +989,18 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if screen is not None:
             matrix[0, columns] = [cuts.get(label, np.inf) for label in changed.labels.tolist()]
             screen = screen.only(changed.labels)
+        costs = self._find_costs(changed, screen)
         self._set, self._screen = changed, screen
-        self.classes_, self._columns = classes, columns
+        self.classes_, self._columns, self.stage_costs_ = classes, columns, costs
         self._positive = self._find_positive()
-        self._count_costs()
         self._set_thresholds(matrix)
 
-    def _screened(self, X, y, weight, new):
+    def _screened(self, X, y, weight):
         """The first stage and its cuts once classes come that it never saw; None: as they are."""
-        if self._screen is None or not new.size:
+        if self._screen is None:
+            return None, None
+        new = np.array([label for label in np.unique(y) if label not in self._screen.scorers])
+        if not new.size:
             return None, None
         rows = np.flatnonzero(np.isin(y, new))
         weight = np.ones(len(y)) if weight is None else weight
@@ -965,25 +1027,27 @@ class ComposableHeadClassifier(MultiStageClassifier):
         cuts = {**self._cuts(), **{known[k]: np.inf for k in worst}}
         before = self._screen.shares
         left = sum(before[label] for label, cut in cuts.items() if cut < np.inf and label in before)
-        says += (
-            f". It no longer answers {[known[k] for k in worst]}: about {1 - left:.1%} of the rows "
-            f"of known classes pass instead of {1 - sum(before.values()):.1%}, until refresh(X, y) "
-            "fits it anew."
-        )
+        says += f". It no longer answers {[known[k] for k in worst]}"
+        if before:
+            says += (
+                f": about {1 - left:.1%} of the rows of known classes pass instead of "
+                f"{1 - sum(before.values()):.1%}"
+            )
+        says += ", until refresh(X, y) fits it anew."
         warnings.warn(says, UserWarning, stacklevel=4)
         return self._screen, cuts
 
-    def _silenced(self, other, stacklevel):
-        """A first stage that answers nothing, with the copies of another one; None: as it is."""
-        if self._screen is None:
+    def _silenced(self, labels):
+        """The first stage and its cuts once classes come without rows; None: as they are."""
+        if self._screen is None or np.isin(labels, self._set.labels).all():
             return None, None
         warnings.warn(
             "The first stage never saw the rows of all these classes together: it answers nothing "
             "until refresh(X, y) fits it anew, and all rows pass.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=4,
         )
-        return self._screen.merged(other), {}
+        return self._screen, {}
 
     def _cuts(self):
         """The first stage's thresholds by label."""
@@ -1024,18 +1088,25 @@ class ComposableHeadClassifier(MultiStageClassifier):
 
     def _count_costs(self):
         """Set the costs of the stages."""
+        self.stage_costs_ = self._find_costs(self._set, self._screen)
+
+    def _find_costs(self, known, screen):
+        """Costs of the stages: measured and stored, given, or counted; None where unknown."""
+        if self._measured_costs is not None:
+            return self._measured_costs
         costs = check_stage_costs(self.stage_costs, self._stage_names)
-        if costs is not None and self._screen is not None:
-            costs[:1] = add_fetch_costs(costs[:1], [self.first_stage])
-        if costs is None:
-            counts = [self._trunk.count_multiply_adds()]
-            if counts[0] is not None:
-                counts[0] += self._set.heads.coef.size
-            if self._screen is not None:
-                counts.insert(0, self._screen.count_multiply_adds())
-            if None not in counts and all(counts):
-                costs = np.array(counts, dtype=np.float64) / sum(counts)
-        self.stage_costs_ = costs
+        if costs is not None:
+            if screen is not None:
+                costs[:1] = add_fetch_costs(costs[:1], [self.first_stage])
+            return costs
+        counts = [self._trunk.count_multiply_adds()]
+        if counts[0] is not None:
+            counts[0] += known.heads.coef.size
+        if screen is not None:
+            counts.insert(0, screen.count_multiply_adds())
+        if None in counts or not all(counts):
+            return None
+        return np.array(counts, dtype=np.float64) / sum(counts)
 
     def _copy(self):
         """A copy that shares what is fitted."""
@@ -1044,14 +1115,14 @@ class ComposableHeadClassifier(MultiStageClassifier):
 
     def _check_more_rows(self, X, y, sample_weight):
         """Further rows, labels and weights (None: no weights), without rows of weight 0."""
+        if y is None:
+            raise ValueError("y must be the labels of the rows; got None.")
         X = self._check_rows(X)
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        y = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"))
         if y.shape != (_num_samples(X),):
             raise ValueError(f"y must have shape ({_num_samples(X)},); got {y.shape}.")
         check_classification_targets(y)
-        self._check_kind(y, "y")
-        if self._unknown is not None and (y == self._unknown[0]).any():
-            raise ValueError(f"y holds unknown_label={self.unknown_label!r}, which is no class.")
+        y = self._as_known(y, "y")
         if sample_weight is None:
             return X, y, None
         weight = check_weight(sample_weight, len(y))
@@ -1061,19 +1132,20 @@ class ComposableHeadClassifier(MultiStageClassifier):
         return take_rows(X, used), y[used], weight[used]
 
     def _check_label(self, label):
-        """Raise unless this can be a label beside the known ones."""
+        """A label in the type of the known ones; raises unless it can be one beside them."""
         if np.ndim(label) != 0:
             raise TypeError(f"A label must be a single value; got {label!r}.")
-        self._check_kind(np.array([label]), "the label")
+        return self._as_known([label], "the label")[0]
 
-    def _check_kind(self, labels, what):
-        """Raise unless labels are of the kind of the known ones."""
+    def _as_known(self, labels, what):
+        """Labels in the type of the known ones; raises unless they can be such labels."""
         known = self._set.labels
-        if _kind(np.asarray(labels)) != _kind(known):
-            raise TypeError(
-                f"{what} must be of the kind of the known labels {known.tolist()}; got "
-                f"{np.asarray(labels)[:5].tolist()}."
+        labels = _cast_labels(labels, known, what)
+        if self._unknown is not None and (labels == self._unknown[0]).any():
+            raise ValueError(
+                f"{what} must not be unknown_label={self.unknown_label!r}, which is no class."
             )
+        return labels
 
     # --- scores -------------------------------------------------------------------------------
     def _steps(self):
@@ -1083,6 +1155,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
     def _first_step(self, X):
         """Scores of the first stage, and the rows."""
         odds = self._screen.log_odds(X, self._set.labels)
+        if not any(label in self._screen.scorers for label in self._set.labels.tolist()):
+            odds[:] = 0.0  # it knows none of them, and answers none
         return self._composed(odds, odds, 0.0, 1.0), X
 
     def _heads_step(self, X):
@@ -1093,6 +1167,17 @@ class ComposableHeadClassifier(MultiStageClassifier):
             odds = self._set.heads.log_odds(logits)
         return self._composed(logits, odds, self._log_unknown, self._odds_slope), None
 
+    def _answer(self, k, scores):
+        """As in the other estimators; what need not sum to 1 is not made to."""
+        if self.proba != "sigmoid":
+            return super()._answer(k, scores)
+        proba, rows = scores.copy(), np.arange(len(scores))
+        answer = answered_class(scores, self.thresholds_[k])
+        own = proba[rows, answer]
+        np.minimum(proba, np.nextafter(own, -1.0)[:, None], out=proba)
+        proba[rows, answer] = own
+        return proba
+
     def _logits(self, X):
         """Logits of rows."""
         return self._set.heads.logits(self.head_.prepare(self._trunk(X)))
@@ -1102,7 +1187,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if self.proba == "conditional":
             return softmax(logits, axis=1)
         if self.proba == "sigmoid":
-            return expit(slope * odds)
+            return _sigmoids(slope * odds)
         both = np.full((len(odds), len(self.classes_)), log_unknown)
         both[:, self._columns] = odds
         return softmax(both, axis=1)
@@ -1121,14 +1206,28 @@ class ComposableHeadClassifier(MultiStageClassifier):
             sparse, allow_nan = sparse and first[0], allow_nan and first[1]
         return sparse, allow_nan
 
+    def _route_fit(self, groups, fit_params):
+        """Parameters of the hold-out, and of each part's fit by name."""
+        split_params = {} if groups is None else {"groups": groups}
+        if not _routing_enabled():
+            _raise_for_params(fit_params, self, "fit")
+            return split_params, {}
+        routed = process_routing(self, "fit", **fit_params)
+        return split_params, {name: dict(routed[name].fit) for name, _ in self._stage_parts()}
+
     def get_metadata_routing(self):
-        """Get the metadata routing: `sample_weight` here, the rest to first stage and trunk.
+        """Get the metadata routing: `sample_weight` and `groups` here, the rest to the parts.
 
         Returns
         -------
         routing : sklearn.utils.metadata_routing.MetadataRouter
         """
-        return self._metadata_router(self._stage_parts())
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        for name, part in self._stage_parts():
+            router.add(
+                **{name: part}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
+            )
+        return router
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "thresholds_")
@@ -1156,12 +1255,23 @@ _ALL_FITTED = (
     "_columns",
     "_learner",
     "_log_unknown",
+    "_measured_costs",
     "_odds_slope",
     "_screen",
     "_set",
     "_trunk",
     "_unknown",
 )
+
+
+def _sigmoids(odds):
+    """Sigmoids; of several in a row that round to 1 the largest odds stay the largest."""
+    proba = expit(odds)
+    many = np.flatnonzero((proba > 1 - 1e-12).sum(axis=1) > 1)
+    if many.size:
+        rank = np.argsort(np.argsort(-odds[many], axis=1, kind="stable"), axis=1)
+        proba[many] = np.minimum(proba[many], 1.0 - np.finfo(np.float64).eps * rank)
+    return proba
 
 
 def _check_choice(name, value, valid, otherwise=None):
@@ -1171,18 +1281,45 @@ def _check_choice(name, value, valid, otherwise=None):
         raise ValueError(f"{name} must be one of {told}; got {value!r}.")
 
 
+def _cast_labels(labels, known, what):
+    """Labels as an array in the type of the known ones; raises unless each of them fits."""
+    try:
+        labels = np.asarray(labels)
+    except ValueError:  # ragged
+        raise TypeError(f"{what} must hold labels; got {labels!r}.") from None
+    kinds = [_kind(part) for part in (labels, known)]
+    told = f"the known labels {known.tolist()}; got {labels.ravel()[:5].tolist()}"
+    if kinds[0] != kinds[1]:
+        raise TypeError(f"{what} must be of the kind of {told}.")
+    if kinds[1] != "number":
+        return labels
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError(f"{what} must be finite, as {told}.")
+    with np.errstate(invalid="ignore"):
+        cast = labels.astype(known.dtype)
+    if known.dtype.kind in "iu":
+        if (cast == labels).all() and (cast.astype(object) == labels.astype(object)).all():
+            return cast
+        wider = np.int64 if labels.dtype.kind in "iu" else known.dtype
+        again = labels.astype(wider)
+        if known.dtype != np.uint64 and (again.astype(object) == labels.astype(object)).all():
+            return again
+        raise TypeError(f"{what} must be integers, as {told}.")
+    return cast
+
+
 def _kind(labels):
-    """What labels are compared as: numbers, strings or objects."""
+    """What labels are compared as: numbers, truth values, strings or objects."""
     kind = np.asarray(labels).dtype.kind
-    if kind in "biuf":
+    if kind in "iuf":
         return "number"
     if kind == "O":
-        kinds = {"U" if isinstance(label, str) else "O" for label in labels}
+        kinds = {"U" if isinstance(label, str) else "O" for label in np.ravel(labels)}
         return kinds.pop() if len(kinds) == 1 else "O"
     return kind
 
 
-def _warn_of_strangers(known):
+def _warn_of_strangers(known, stacklevel):
     """Warn of classes whose heads were never trained with each other's rows as negatives."""
     strangers = known.strangers()
     if strangers:
@@ -1192,5 +1329,5 @@ def _warn_of_strangers(known):
             "The heads of these classes were never trained with each other's rows, and their "
             f"logits need not compare: {told}{more}. replay_size keeps rows to train them with.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )

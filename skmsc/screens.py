@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from joblib import Parallel, delayed
+from sklearn.utils.parallel import Parallel, delayed
 
 from skmsc.calibration import fit_calibration
 from skmsc.out_of_fold import seeds_for
@@ -86,10 +86,6 @@ class Screen:
             for part in (self.scorers, self.shares)
         )
         return replace(self, scorers=scorers, shares=shares)
-
-    def merged(self, other):
-        """The copies of both; of a class that both have, this one's."""
-        return replace(self, scorers={**({} if other is None else other.scorers), **self.scorers})
 
     def told(self, answered, labels, weight):
         """The same, told of the labels that rows were answered with, None where they passed."""

@@ -6,10 +6,12 @@ leaves nothing half done.
 Shapes: n rows, d features, c classes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skmsc._checks import as_numbers
 from skmsc.training.heads import ClassStatistics, Heads
 
 __all__ = []  # for the package's own use
@@ -109,41 +111,64 @@ class Learner:
         return self._with_statistics(known, new, [blank] * len(new))
 
     def read(self, known, heads):
-        """A `HeadSet` from plain arrays, of features like those of `known`."""
+        """A `HeadSet` from plain arrays, which are copied, of features like those of `known`."""
         names = ["classes", "coef", "intercept"]
         if known.statistics is not None:
-            names += ["count", "total"] + (["gram"] if self.head.needs_gram else [])
+            names += ["count", "n_rows", "total"] + (["gram"] if self.head.needs_gram else [])
+        if not isinstance(heads, Mapping):
+            raise TypeError(f"heads must be a mapping with the arrays {names}; got {heads!r}.")
         missing = [name for name in names if name not in heads]
         if missing:
             raise ValueError(f"heads must hold the arrays {names}; {missing} are missing.")
-        labels = np.asarray(heads["classes"])
+        labels = np.array(heads["classes"])
         n_classes, n_features = labels.size, known.heads.coef.shape[1]
+        if labels.ndim != 1 or not n_classes:
+            raise ValueError(f"heads['classes'] must be a list of labels; got {labels.tolist()}.")
         shapes = {
             "coef": (n_classes, n_features),
             "intercept": (n_classes,),
             "count": (n_classes,),
+            "n_rows": (n_classes,),
             "total": (n_classes, n_features),
             "gram": (n_classes, n_features, n_features),
         }
-        arrays = {name: np.asarray(heads[name], dtype=np.float64) for name in names[1:]}
-        for name, array in arrays.items():
+        arrays = {}
+        for name in names[1:]:
+            array = as_numbers(heads[name], f"heads[{name!r}] must hold real numbers.").copy()
             if array.shape != shapes[name]:
                 raise ValueError(
                     f"heads[{name!r}] must have shape {shapes[name]}; got {array.shape}."
                 )
-        if np.unique(labels).size < n_classes:
-            raise ValueError(f"heads['classes'] must be distinct; got {labels.tolist()}.")
+            # Of a class without rows the bias is -inf.
+            checked = array[array > -np.inf] if name == "intercept" else array
+            if not np.isfinite(checked).all():
+                raise ValueError(f"heads[{name!r}] must be finite; it holds nan or infinity.")
+            arrays[name] = array
         order = np.argsort(labels)
+        labels = labels[order]
+        if (labels[1:] == labels[:-1]).any():
+            raise ValueError(f"heads['classes'] must be distinct; got {labels.tolist()}.")
         met = np.ones((n_classes, n_classes), dtype=bool)
-        own = Heads(arrays["coef"], arrays["intercept"], None).take(order)
+        coef, intercept = arrays["coef"][order], arrays["intercept"][order]
         if known.statistics is None:
             odds = None if known.heads.odds is None else (np.ones(n_classes), np.zeros(n_classes))
-            return HeadSet(labels[order], Heads(own.coef, own.intercept, odds), None, None, met)
+            return HeadSet(labels, Heads(coef, intercept, odds), None, None, met)
         grams = arrays.get("gram", [None] * n_classes)
         statistics = tuple(
-            ClassStatistics(float(arrays["count"][k]), arrays["total"][k], grams[k]) for k in order
+            ClassStatistics(
+                float(arrays["count"][k]), arrays["total"][k], grams[k], float(arrays["n_rows"][k])
+            )
+            for k in order
         )
-        return HeadSet(labels[order], own, statistics, None, met)
+        for label, own in zip(labels.tolist(), statistics, strict=True):
+            blank = own.count == own.n_rows == 0 and not own.total.any()
+            symmetric = own.gram is None or np.allclose(own.gram, own.gram.T)
+            if not (blank or (own.is_possible() and symmetric)):
+                raise ValueError(
+                    f"The count, total and gram of class {label!r} in heads are not those of any "
+                    "rows."
+                )
+        return HeadSet(labels, Heads(coef, intercept, None), statistics, None, met)
 
     def fit(self, labels, features, codes, weight):
         """Heads of classes, `labels` sorted, from rows with `codes` and weights or None."""
@@ -211,6 +236,10 @@ class Learner:
             )
         statistics = list(known.statistics)
         statistics[at] = statistics[at] - moved
+        if not statistics[at].is_possible():
+            raise ValueError(
+                f"The rows to relabel are not among those that class {old!r} was learned from."
+            )
         changed = replace(known, statistics=tuple(statistics))
         return self._with_statistics(changed, np.array([new]), [moved])
 
@@ -225,6 +254,8 @@ class Learner:
                 f"both have {both.tolist()}."
             )
         labels = np.union1d(known.labels, other.labels)
+        if hasattr(self.head, "assign"):
+            self._check_rows_differ(known, other)
         places = [np.searchsorted(labels, part.labels) for part in (known, other)]
         heads, met = _placed((known, other), places, len(labels))
         replay = None
@@ -326,6 +357,21 @@ class Learner:
                 f"The statistics of {n_classes} classes with {n_features} features would take "
                 f"{n_bytes / 2**30:.1f} GiB, and {_MOST_BYTES / 2**30:.0f} GiB is the most: take "
                 "fewer features, or a head that is trained on rows, such as 'logistic'."
+            )
+
+    def _check_rows_differ(self, known, other):
+        """Raise when classes of two sets of fixed heads have the same rows, or other ones."""
+        taken = []
+        for part in (known, other):
+            unit = part.heads.coef / np.linalg.norm(part.heads.coef, axis=1, keepdims=True)
+            cosines = unit @ self.head.rows_.T
+            if not np.allclose(cosines.max(axis=1), 1.0):
+                raise ValueError("The fixed rows differ: the heads cannot be merged.")
+            taken.append(cosines.argmax(axis=1))
+        if np.intersect1d(*taken).size:
+            raise ValueError(
+                f"Classes of both have the same fixed rows of {self.head!r}: the heads cannot be "
+                "merged."
             )
 
     def _check_rows_of_all(self, labels, codes):

@@ -23,7 +23,7 @@ from skmsc.fixed_rows import KINDS, fixed_rows
 
 __all__ = ["FixedHead", "ImprintHead", "LDAHead", "LogisticHead", "PairwiseHead", "RidgeHead"]
 
-# A direction in which features vary less than this share of what they do elsewhere is constant.
+# A feature whose variance is no more than this share of its mean square is constant.
 _CONSTANT = 1e-12
 # Share of the degrees of freedom beyond which a fit says nothing about new rows.
 _MOST_FREEDOM = 0.95
@@ -41,11 +41,14 @@ class ClassStatistics:
         Weighted sum of the features.
     gram : ndarray of shape (d, d) or None
         Weighted sum of their outer products.
+    n_rows : float
+        Number of rows.
     """
 
     count: float
     total: np.ndarray
     gram: np.ndarray | None
+    n_rows: float
 
     @classmethod
     def of(cls, features, sample_weight, *, gram):
@@ -55,7 +58,17 @@ class ClassStatistics:
         else:
             weighted, count = features * sample_weight[:, None], float(sample_weight.sum())
         total = weighted.sum(axis=0)
-        return cls(count, total, weighted.T @ features if gram else None)
+        gram = weighted.T @ features if gram else None
+        return cls(count, total, gram, float(len(features)))
+
+    def is_possible(self):
+        """Whether there are rows of such sums, up to rounding."""
+        if self.count <= 0:
+            return False
+        if self.gram is None:  # sums of rows of length 1
+            return bool(np.linalg.norm(self.total) <= self.count * (1 + 1e-6))
+        own = self.count * self.gram.diagonal()
+        return bool((self.total**2 <= own + 1e-6 * np.abs(own) + 1e-12).all())
 
     def __add__(self, other):
         return self._with(other, np.add)
@@ -65,8 +78,11 @@ class ClassStatistics:
 
     def _with(self, other, operation):
         gram = None if self.gram is None else operation(self.gram, other.gram)
-        count = float(operation(self.count, other.count))
-        return ClassStatistics(count, operation(self.total, other.total), gram)
+        count, n_rows = (
+            float(operation(getattr(self, name), getattr(other, name)))
+            for name in ("count", "n_rows")
+        )
+        return ClassStatistics(count, operation(self.total, other.total), gram, n_rows)
 
 
 @dataclass(frozen=True)
@@ -207,11 +223,9 @@ class RidgeHead(_StatisticsHead):
             )
 
     def _solve(self, statistics, weight, alpha):
-        count, mean, scatter, share = _pooled(statistics, weight)
+        count, mean, scatter, share, varies = _pooled(statistics, weight)
         diagonal = scatter.diagonal()
-        floor = _CONSTANT * max(diagonal.max(), count)
-        penalty = alpha * np.maximum(diagonal, floor)
-        penalty[diagonal <= floor] = max(diagonal.max(), count)
+        penalty = np.where(varies, alpha * diagonal, count)
         system = scatter + np.diag(penalty)
         factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
         own = np.stack(
@@ -220,7 +234,9 @@ class RidgeHead(_StatisticsHead):
         coef = cho_solve(factor, own.T, check_finite=False).T
         inverse = np.tril(lapack.dtrtri(np.asfortranarray(factor[0]), lower=1)[0])
         freedom = 1 + diagonal.size - np.square(inverse).sum(axis=0) @ penalty
-        freedom = min(freedom / max(sum(s.count for s in statistics), 1.0), _MOST_FREEDOM)
+        # Weights below 1 in the mean are no more than relative.
+        n_rows = max(sum(s.count for s in statistics), sum(s.n_rows for s in statistics))
+        freedom = min(freedom / n_rows, _MOST_FREEDOM)
 
         # Fitted values in the class and outside, each row left out of its own fit.
         means = np.stack([s.total / s.count for s in statistics]) - mean
@@ -270,15 +286,16 @@ class LDAHead(_StatisticsHead):
         _check_positive(self, "shrinkage", optional=True, most=1.0)
 
     def _solve(self, statistics, weight, shrinkage):
-        count, mean, scatter, share = _pooled(statistics, weight)
+        count, mean, scatter, share, varies = _pooled(statistics, weight)
         means = np.stack([s.total / s.count for s in statistics]) - mean
+        spread = scatter.diagonal() / count
         within = scatter / count - (means.T * share) @ means
         within = (within + within.T) / 2
-        diagonal = within.diagonal().copy()
-        floor = _CONSTANT * max(diagonal.max(), np.abs(mean).max() ** 2, 1e-300)
-        diagonal[diagonal <= floor] = max(diagonal.max(), 1.0)
+        # A feature that varies between the classes only would else decide alone.
+        diagonal = np.where(varies, np.maximum(within.diagonal(), 1e-9 * spread), 1.0)
         within *= 1 - shrinkage
-        np.fill_diagonal(within, np.maximum(diagonal, floor))
+        within[~varies], within[:, ~varies], means[:, ~varies] = 0.0, 0.0, 0.0
+        np.fill_diagonal(within, diagonal)
         factor = cho_factor(within, lower=True, overwrite_a=True, check_finite=False)
         coef = cho_solve(factor, means.T, check_finite=False).T
         intercept = np.log(share) - np.einsum("kd,kd->k", coef, means / 2 + mean)
@@ -384,7 +401,7 @@ class LogisticHead(_TrainedHead):
         total = weight.sum()
         mean = weight @ features / total
         scale = np.sqrt(np.maximum(weight @ (features - mean) ** 2 / total, 0.0))
-        scale[scale <= np.sqrt(_CONSTANT) * np.maximum(np.abs(mean), 1.0)] = np.inf
+        scale[scale**2 <= _CONSTANT * (scale**2 + mean**2)] = np.inf
         Z = (features - mean) / scale
         target = np.zeros((len(codes), n_classes))
         target[np.arange(len(codes)), codes] = 1.0
@@ -681,7 +698,7 @@ def _are_log_odds(n_classes):
 
 
 def _pooled(statistics, weight):
-    """Weighted count, mean, scatter matrix around the mean, and shares of the classes.
+    """Weighted count, mean, scatter matrix around the mean, shares, and which features vary.
 
     The sums are taken in the order of the classes, so that the same classes give the same bits.
     """
@@ -690,9 +707,12 @@ def _pooled(statistics, weight):
         count, total = count + w * s.count, total + w * s.total
         gram += s.gram if w == 1.0 else w * s.gram
     mean = total / count
+    about_zero = gram.diagonal().copy()
     gram -= count * np.outer(mean, mean)
+    varies = gram.diagonal() > _CONSTANT * about_zero
+    gram[~varies], gram[:, ~varies] = 0.0, 0.0
     share = weight * [s.count for s in statistics] / count
-    return count, mean, gram, share
+    return count, mean, gram, share, varies
 
 
 def _unit(rows):

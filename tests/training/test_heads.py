@@ -56,7 +56,8 @@ def test_the_log_odds_of_ridge_are_those_of_two_normals_left_out():
     A = Z - np.average(Z, axis=0, weights=weight)
     scatter = (A * weight[:, None]).T @ A
     hat = np.linalg.solve(scatter + alpha * np.diag(scatter.diagonal()), A.T)
-    leverage = (1 + np.einsum("ij,ji,i->", A, hat, weight)) / weight.sum()
+    # Weights below 1 in the mean are relative: there are as many rows as there are.
+    leverage = (1 + np.einsum("ij,ji,i->", A, hat, weight)) / len(Z)
     left_out = (codes == k) - ((codes == k) - fitted) / (1 - leverage)
     inside, outside = (np.average(left_out[m], weights=weight[m]) for m in (codes == k, codes != k))
     own_mean = np.where(codes == k, inside, outside)
