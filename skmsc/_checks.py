@@ -1,6 +1,8 @@
 """Small checks of arguments, and fits that fail without a trace."""
 
 import contextlib
+import sys
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -11,6 +13,14 @@ from skmsc._sklearn import _check_sample_weight
 def is_number(value):
     """Whether the value is a real number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+
+
+def warn(message, category=UserWarning):
+    """Warn at the place that called this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("skmsc."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def as_numbers(values, message):

@@ -1,8 +1,8 @@
 """ComposableHeadClassifier: one frozen trunk, a head for each class; classes come and go."""
 
-import warnings
 from collections.abc import Mapping
 from copy import copy as shallow_copy
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
-from skmsc._checks import check_weight, is_number, no_half_fit
+from skmsc._checks import check_weight, is_number, no_half_fit, warn
 from skmsc._sklearn import (
     _check_partial_fit_first_call,
     _num_samples,
@@ -386,7 +386,11 @@ class ComposableHeadClassifier(MultiStageClassifier):
                 f"Two classes must stay, and {self._set.labels.tolist()} are all there are; "
                 f"{label!r} cannot be removed."
             )
-        self._change(self._learner.remove(self._set, label))
+        changed = self._learner.remove(self._set, label)
+        reopened = (None, None)
+        if self._screen is not None:
+            reopened = self._screen.reopen(self._cuts(), label)
+        self._change(changed, *reopened)
         return self
 
     def relabel(self, X, old, new, sample_weight=None):
@@ -414,7 +418,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
             raise ValueError(f"old and new must be two labels; both are {old!r}.")
         X = self._check_rows(X)
         weight = None if sample_weight is None else check_weight(sample_weight, _num_samples(X))
-        changed = self._learner.relabel(self._set, self._trunk(X), old, new, weight)
+        to = self._as_known([new], "the label")
+        changed = self._learner.relabel(self._set, self._trunk(X), old, to, weight)
         self._change(changed, *self._screened(X, np.full(_num_samples(X), new), weight))
         return self
 
@@ -442,18 +447,18 @@ class ComposableHeadClassifier(MultiStageClassifier):
         check_is_fitted(self)
         labels = self._as_known(classes, "classes")
         if labels.ndim != 1:
-            raise ValueError(f"classes must be a list of labels; got {classes!r}.")
+            raise ValueError(f"classes must be a list of two or more labels; got {classes!r}.")
         labels = labels.tolist()
         idx = np.unique(self._set.index_of(labels))
         if len(idx) < len(labels):
             raise ValueError(f"classes must be distinct; got {labels}.")
         if len(idx) < 2:
             raise ValueError(
-                f"classes must be two or more of {self.classes_.tolist()}; got {labels}."
+                f"classes must be two or more of {self._set.labels.tolist()}; got {labels}."
             )
         composed = self._copy()
         composed._change(self._learner.compose(self._set, idx))
-        _warn_of_strangers(composed._set, stacklevel=3)
+        _warn_of_strangers(composed._set)
         return composed
 
     def merge(self, other):
@@ -489,7 +494,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         names, others = (getattr(model, "feature_names_in_", None) for model in (self, other))
         if names is not None and others is not None and list(names) != list(others):
             raise ValueError(
-                f"The features differ: {names.tolist()} and, of other, {others.tolist()}."
+                f"The feature names differ: {names.tolist()} and, of other, {others.tolist()}."
             )
         if self.n_features_in_ != other.n_features_in_ or not same_features(
             self._trunk, other._trunk, self.n_features_in_, names
@@ -500,7 +505,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             )
         merged = self._learner.merge(self._set, other._set)
         silenced = self._silenced(merged.labels)
-        _warn_of_strangers(merged, stacklevel=3)
+        _warn_of_strangers(merged)
         self._change(merged, *silenced)
         return self
 
@@ -602,7 +607,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         other = self._learner.read(self._set, heads)
         merged = self._learner.merge(self._set, other)
         silenced = self._silenced(merged.labels)
-        _warn_of_strangers(merged, stacklevel=3)
+        _warn_of_strangers(merged)
         self._change(merged, *silenced)
         return self
 
@@ -657,6 +662,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             X, y, thresholds=thresholds, sample_weight=sample_weight, copy=copy
         )
         if tuned._screen is not None:
+            tuned._screen = replace(tuned._screen, closed=None)
             tuned._close_columns()
             X = tuned._check_rows(X)
             scores, _ = tuned._first_step(X)
@@ -837,7 +843,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self._set_thresholds(thresholds)
         if self._screen is not None:
             self._close_columns()
-            self._tell_screen(stage_proba[:, 0], weight)
+            if codes.size:
+                self._tell_screen(stage_proba[:, 0], weight)
 
     def _set_odds(self, X, codes, weight):
         """Set the slope of the log-odds, and what the unknown class is compared by."""
@@ -912,8 +919,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
         unknown = _cast_labels([self.unknown_label], labels, "unknown_label")
         if unknown[0] in labels:
             raise ValueError(
-                f"unknown_label must be none of the labels {labels.tolist()}; got "
-                f"{self.unknown_label!r}."
+                f"unknown_label must be of the type of the labels {labels.tolist()} and none of "
+                f"them; got {self.unknown_label!r}."
             )
         return unknown
 
@@ -951,12 +958,10 @@ class ComposableHeadClassifier(MultiStageClassifier):
             return max(share, min(len(counts) / counts.sum(), 0.5))
         if self._needs_held_out():
             return share  # an error tells why it cannot be
-        warnings.warn(
+        warn(
             f"validation_fraction={share} holds nothing out, as the classes "
             f"{classes[counts == 1].tolist()} have one row: what is chosen on such rows is left at "
-            "its default, and scores are not calibrated.",
-            UserWarning,
-            stacklevel=5,
+            "its default, and scores are not calibrated."
         )
         return None
 
@@ -975,7 +980,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         """Learn rows of known or new classes."""
         changed = self._learner.add(self._set, self._trunk(X), y, weight)
         screened = self._screened(X, y, weight)
-        _warn_of_strangers(changed, stacklevel=4)
+        _warn_of_strangers(changed)
         self._change(changed, *screened)
         return self
 
@@ -1022,30 +1027,29 @@ class ComposableHeadClassifier(MultiStageClassifier):
             raise ValueError(f"{says}, and on_violation='raise'. Nothing was changed.")
         if self.on_violation == "keep":
             says += ". on_violation='keep' lets it; refresh(X, y) fits it anew."
-            warnings.warn(says, UserWarning, stacklevel=4)
+            warn(says)
             return None, None
-        cuts = {**self._cuts(), **{known[k]: np.inf for k in worst}}
+        closed = [known[k] for k in worst]
+        screen, cuts = self._screen.close(self._cuts(), closed, new.tolist())
         before = self._screen.shares
         left = sum(before[label] for label, cut in cuts.items() if cut < np.inf and label in before)
-        says += f". It no longer answers {[known[k] for k in worst]}"
+        says += f". It no longer answers {closed}"
         if before:
             says += (
                 f": about {1 - left:.1%} of the rows of known classes pass instead of "
                 f"{1 - sum(before.values()):.1%}"
             )
         says += ", until refresh(X, y) fits it anew."
-        warnings.warn(says, UserWarning, stacklevel=4)
-        return self._screen, cuts
+        warn(says)
+        return screen, cuts
 
     def _silenced(self, labels):
         """The first stage and its cuts once classes come without rows; None: as they are."""
         if self._screen is None or np.isin(labels, self._set.labels).all():
             return None, None
-        warnings.warn(
+        warn(
             "The first stage never saw the rows of all these classes together: it answers nothing "
-            "until refresh(X, y) fits it anew, and all rows pass.",
-            UserWarning,
-            stacklevel=4,
+            "until refresh(X, y) fits it anew, and all rows pass."
         )
         return self._screen, {}
 
@@ -1118,7 +1122,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if y is None:
             raise ValueError("y must be the labels of the rows; got None.")
         X = self._check_rows(X)
-        y = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"))
+        y = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         if y.shape != (_num_samples(X),):
             raise ValueError(f"y must have shape ({_num_samples(X)},); got {y.shape}.")
         check_classification_targets(y)
@@ -1135,7 +1139,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         """A label in the type of the known ones; raises unless it can be one beside them."""
         if np.ndim(label) != 0:
             raise TypeError(f"A label must be a single value; got {label!r}.")
-        return self._as_known([label], "the label")[0]
+        return self._as_known([label], "the label").tolist()[0]
 
     def _as_known(self, labels, what):
         """Labels in the type of the known ones; raises unless they can be such labels."""
@@ -1304,7 +1308,7 @@ def _cast_labels(labels, known, what):
         again = labels.astype(wider)
         if known.dtype != np.uint64 and (again.astype(object) == labels.astype(object)).all():
             return again
-        raise TypeError(f"{what} must be integers, as {told}.")
+        raise ValueError(f"{what} must be integers, as {told}.")
     return cast
 
 
@@ -1319,15 +1323,13 @@ def _kind(labels):
     return kind
 
 
-def _warn_of_strangers(known, stacklevel):
+def _warn_of_strangers(known):
     """Warn of classes whose heads were never trained with each other's rows as negatives."""
     strangers = known.strangers()
     if strangers:
         told = ", ".join(f"{one!r} and {other!r}" for one, other in strangers[:10])
         more = f" and {len(strangers) - 10} more pairs" if len(strangers) > 10 else ""
-        warnings.warn(
+        warn(
             "The heads of these classes were never trained with each other's rows, and their "
-            f"logits need not compare: {told}{more}. replay_size keeps rows to train them with.",
-            UserWarning,
-            stacklevel=stacklevel,
+            f"logits need not compare: {told}{more}. replay_size keeps rows to train them with."
         )

@@ -26,11 +26,15 @@ class Screen:
         Share of the rows that thresholds were set on, or were told of, that it answers so.
     fetch : CostlyFeatures or None
         Fitted; features that all copies share, fetched once for a row.
+    closed : dict of label to (float, frozenset of labels), or None
+        Classes that it no longer answers: their thresholds before, and the classes that it never
+        saw whose rows it answered so.
     """
 
     scorers: dict
     shares: dict
     fetch: object = None
+    closed: dict | None = None
 
     @classmethod
     def fit(cls, stage, fitter, labels, params, *, n_jobs, verbose):
@@ -86,6 +90,24 @@ class Screen:
             for part in (self.scorers, self.shares)
         )
         return replace(self, scorers=scorers, shares=shares)
+
+    def close(self, cuts, labels, because):
+        """The same, and thresholds by label, once it no longer answers some classes."""
+        closed = dict(self.closed or {})
+        for label in labels:
+            before, reasons = closed.get(label, (cuts[label], frozenset()))
+            closed[label] = before, reasons | frozenset(because)
+        return replace(self, closed=closed), {**cuts, **dict.fromkeys(labels, np.inf)}
+
+    def reopen(self, cuts, gone):
+        """The same, and thresholds by label, once a class has gone."""
+        closed, cuts = {}, dict(cuts)
+        for label, (before, reasons) in (self.closed or {}).items():
+            if reasons - {gone}:
+                closed[label] = before, reasons - {gone}
+            else:
+                cuts[label] = before
+        return replace(self, closed=closed), cuts
 
     def told(self, answered, labels, weight):
         """The same, told of the labels that rows were answered with, None where they passed."""

@@ -223,6 +223,8 @@ def trunk_input_tags(trunk):
     """What a trunk accepts: (sparse, allow_nan)."""
     if trunk is None:
         trunk = _default_trunk()
+    if isinstance(trunk, FrozenEstimator):
+        return trunk_input_tags(trunk.estimator)
     if isinstance(trunk, str) or _is_module(trunk):
         return isinstance(trunk, str), False
     sparse, allow_nan = stage_input_tags([trunk])

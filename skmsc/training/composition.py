@@ -60,7 +60,7 @@ class HeadSet:
                 f"There is no class {', '.join(map(repr, unknown))}; known are "
                 f"{self.labels.tolist()}."
             )
-        return np.searchsorted(self.labels, labels)
+        return np.searchsorted(self.labels, np.array(labels, dtype=self.labels.dtype))
 
     def strangers(self):
         """Pairs of labels that never met."""
@@ -140,7 +140,7 @@ class Learner:
                     f"heads[{name!r}] must have shape {shapes[name]}; got {array.shape}."
                 )
             # Of a class without rows the bias is -inf.
-            checked = array[array > -np.inf] if name == "intercept" else array
+            checked = array[array != -np.inf] if name == "intercept" else array
             if not np.isfinite(checked).all():
                 raise ValueError(f"heads[{name!r}] must be finite; it holds nan or infinity.")
             arrays[name] = array
@@ -165,8 +165,8 @@ class Learner:
             symmetric = own.gram is None or np.allclose(own.gram, own.gram.T)
             if not (blank or (own.is_possible() and symmetric)):
                 raise ValueError(
-                    f"The count, total and gram of class {label!r} in heads are not those of any "
-                    "rows."
+                    f"heads['count'], heads['total'] and heads['gram'] of class {label!r} are not "
+                    "those of any rows."
                 )
         return HeadSet(labels, Heads(coef, intercept, None), statistics, None, met)
 
@@ -219,7 +219,7 @@ class Learner:
         return self.refresh(some) if replay is not None and some.strangers() else some
 
     def relabel(self, known, features, old, new, weight):
-        """The same with rows of class `old` counted as `new`, which may be a new class."""
+        """The same with rows of class `old` counted as `new`, an array of one label."""
         if known.statistics is None:
             raise ValueError(
                 f"Rows can be relabelled where heads come from statistics only; head={self.head!r} "
@@ -241,7 +241,7 @@ class Learner:
                 f"The rows to relabel are not among those that class {old!r} was learned from."
             )
         changed = replace(known, statistics=tuple(statistics))
-        return self._with_statistics(changed, np.array([new]), [moved])
+        return self._with_statistics(changed, new, [moved])
 
     def merge(self, known, other):
         """The classes of both; statistics of a class that both have are added."""

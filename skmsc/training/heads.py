@@ -157,7 +157,13 @@ class _StatisticsHead(BaseEstimator):
             raise ValueError("No class has a row: there is nothing to solve for.")
         some = [statistics[k] for k in known]
         weight = count.sum() / (known.size * count[known]) if balanced else np.ones(known.size)
-        heads = self._solve(some, weight, penalty)
+        try:
+            heads = self._solve(some, weight, penalty)
+        except np.linalg.LinAlgError as error:
+            raise ValueError(
+                f"{self.penalty}={penalty:g} of {type(self).__name__} is too small for these "
+                f"features: {error}"
+            ) from error
         if known.size == count.size:
             return heads
         coef = np.zeros((count.size, heads.coef.shape[1]))
