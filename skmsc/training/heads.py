@@ -193,11 +193,12 @@ class RidgeHead(_StatisticsHead):
 
     Notes
     -----
-    Logits are ten times the fitted values f, which a temperature from held-out rows adjusts. The
-    log-odds of a class against all others are those of two normal distributions of one variance,
-    ``(m1 - m0)/v * (f - (m1 + m0)/2) + log(pi / (1 - pi))``, where m1, m0 and v are the means and
-    the variance of the leave-one-out fitted values in the class and outside of it, estimated with
-    the mean leverage, and pi its share. All of it comes from the statistics.
+    Of class k with indicator t (1 in its rows, else 0) the fitted value f is turned into log-odds
+    as for two normal distributions of one variance, ``(m1 - m0)/v * (f - (m1 + m0)/2) + log(pi /
+    (1 - pi))``, where m1, m0 and v are the means and the variance of the leave-one-out fitted
+    values in the class and outside of it, estimated with the mean leverage, and pi its share. All
+    of it comes from the statistics. The fitted values of a rare class are all small: by
+    themselves they would never make it the likeliest.
 
     References
     ----------
@@ -213,7 +214,6 @@ class RidgeHead(_StatisticsHead):
     penalty = "alpha"
     grid = tuple(10.0 ** np.arange(-5, 1.5, 0.5))
     fallback = 0.1
-    steepness = 10.0  # of the logits in the fitted values, about the best on all data tried
 
     def __init__(self, alpha=None, n_random_features=0):
         self.alpha = alpha
@@ -245,11 +245,10 @@ class RidgeHead(_StatisticsHead):
         freedom = min(freedom / n_rows, _MOST_FREEDOM)
 
         # Fitted values in the class and outside, each row left out of its own fit.
+        if len(statistics) == 1:
+            return Heads(np.zeros_like(coef), np.zeros(1), _are_log_odds(1))
         means = np.stack([s.total / s.count for s in statistics]) - mean
         inside = share + np.einsum("kd,kd->k", coef, means)
-        logits = self.steepness * coef, self.steepness * (share - coef @ mean)
-        if len(statistics) == 1:
-            return Heads(*logits, None)
         outside = share * (1 - inside) / (1 - share)
         spread = ((coef @ scatter) * coef).sum(axis=1) / count
         gap = inside - outside
@@ -258,8 +257,13 @@ class RidgeHead(_StatisticsHead):
         inside, outside = 1 - (1 - inside) / (1 - freedom), outside / (1 - freedom)
         gap = np.maximum(inside - outside, 1e-3 * gap)
         slope = gap * (1 - freedom) ** 2 / within
-        offset = np.log(share) - np.log1p(-share) - slope * (inside + outside) / 2
-        return Heads(*logits, (slope / self.steepness, offset))
+        intercept = slope * (share - coef @ mean - (inside + outside) / 2)
+        intercept += np.log(share) - np.log1p(-share)
+        coef = slope[:, None] * coef
+        if len(statistics) > 2:
+            return Heads(coef, intercept, _are_log_odds(len(statistics)))
+        # Two heads say the same: their difference is twice the log-odds.
+        return Heads(coef / 2, intercept / 2, (np.full(2, 2.0), np.zeros(2)))
 
 
 class LDAHead(_StatisticsHead):

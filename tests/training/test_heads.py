@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
@@ -42,9 +42,10 @@ def ridge_by_hand(Z, codes, weight, alpha):
 def test_ridge_is_the_weighted_regression_on_indicators(balanced):
     Z, codes, weight = rows()
     heads = RidgeHead().solve(statistics(Z, codes, weight), balanced=balanced, penalty=0.05)
-    coef, intercept = ridge_by_hand(Z, codes, row_weights(codes, weight, 4, balanced), 0.05)
-    np.testing.assert_allclose(heads.coef, 10 * coef, rtol=1e-8)
-    np.testing.assert_allclose(heads.intercept, 10 * intercept, rtol=1e-8)
+    coef, _ = ridge_by_hand(Z, codes, row_weights(codes, weight, 4, balanced), 0.05)
+    slope = heads.coef[:, :1] / coef[:, :1]
+    assert (slope > 0).all()
+    np.testing.assert_allclose(heads.coef, slope * coef, rtol=1e-8)
 
 
 def test_the_log_odds_of_ridge_are_those_of_two_normals_left_out():
@@ -198,7 +199,7 @@ def test_the_penalty_has_the_least_loss_at_its_best_temperature():
     def loss(alpha):
         logits = head.solve(found, balanced=False, penalty=alpha).logits(new)
         return min(
-            -np.average(np.log(softmax(s * logits, axis=1)[np.arange(len(y)), y]), weights=w)
+            -np.average(log_softmax(s * logits, axis=1)[np.arange(len(y)), y], weights=w)
             for s in slopes
         )
 
@@ -225,3 +226,23 @@ def test_the_penalty_has_the_least_loss_at_its_best_temperature():
 def test_bad_heads(head, says):
     with pytest.raises(ValueError, match=says):
         check_head(head)
+
+
+def test_two_ridge_heads_say_the_same_once():
+    Z, codes, weight = rows(n_classes=2)
+    heads = RidgeHead().solve(statistics(Z, codes, weight), balanced=False, penalty=0.05)
+    logits = heads.logits(Z)
+    odds = heads.log_odds(logits)
+    np.testing.assert_allclose(odds[:, 0], -odds[:, 1], atol=1e-9)
+    np.testing.assert_allclose(softmax(logits, axis=1)[:, 1], expit(odds[:, 1]), atol=1e-9)
+
+
+def test_a_rare_class_can_be_the_likeliest():
+    rng = np.random.default_rng(0)
+    codes = np.repeat([0, 1, 2], [2000, 2000, 20])
+    Z = rng.normal(size=(4020, 10)) + 4 * np.eye(10)[codes]
+    heads = RidgeHead().solve(statistics(Z, codes, None), balanced=False, penalty=0.01)
+    new = rng.normal(size=(300, 10)) + 4 * np.eye(10)[2]
+    coef, intercept = ridge_by_hand(Z, codes, np.ones(4020), 0.01)
+    assert ((new @ coef.T + intercept).argmax(axis=1) == 2).mean() < 0.1
+    assert (heads.logits(new).argmax(axis=1) == 2).mean() > 0.6
