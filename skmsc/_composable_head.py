@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._checks import check_weight, is_number, no_half_fit, warn
+from skmsc._labels import cast_labels
 from skmsc._sklearn import (
     _check_partial_fit_first_call,
     _num_samples,
@@ -916,7 +917,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             return None
         if np.ndim(self.unknown_label) != 0:
             raise TypeError(f"unknown_label must be a single label; got {self.unknown_label!r}.")
-        unknown = _cast_labels([self.unknown_label], labels, "unknown_label")
+        unknown = cast_labels([self.unknown_label], labels, "unknown_label")
         if unknown[0] in labels:
             raise ValueError(
                 f"unknown_label must be of the type of the labels {labels.tolist()} and none of "
@@ -1144,7 +1145,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
     def _as_known(self, labels, what):
         """Labels in the type of the known ones; raises unless they can be such labels."""
         known = self._set.labels
-        labels = _cast_labels(labels, known, what)
+        labels = cast_labels(labels, known, what)
         if self._unknown is not None and (labels == self._unknown[0]).any():
             raise ValueError(
                 f"{what} must not be unknown_label={self.unknown_label!r}, which is no class."
@@ -1283,44 +1284,6 @@ def _check_choice(name, value, valid, otherwise=None):
     if not isinstance(value, str) or value not in valid:
         told = ", ".join(map(repr, valid)) + ("" if otherwise is None else f" or {otherwise}")
         raise ValueError(f"{name} must be one of {told}; got {value!r}.")
-
-
-def _cast_labels(labels, known, what):
-    """Labels as an array in the type of the known ones; raises unless each of them fits."""
-    try:
-        labels = np.asarray(labels)
-    except ValueError:  # ragged
-        raise TypeError(f"{what} must hold labels; got {labels!r}.") from None
-    kinds = [_kind(part) for part in (labels, known)]
-    told = f"the known labels {known.tolist()}; got {labels.ravel()[:5].tolist()}"
-    if kinds[0] != kinds[1]:
-        raise TypeError(f"{what} must be of the kind of {told}.")
-    if kinds[1] != "number":
-        return labels
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError(f"{what} must be finite, as {told}.")
-    with np.errstate(invalid="ignore"):
-        cast = labels.astype(known.dtype)
-    if known.dtype.kind in "iu":
-        if (cast == labels).all() and (cast.astype(object) == labels.astype(object)).all():
-            return cast
-        wider = np.int64 if labels.dtype.kind in "iu" else known.dtype
-        again = labels.astype(wider)
-        if known.dtype != np.uint64 and (again.astype(object) == labels.astype(object)).all():
-            return again
-        raise ValueError(f"{what} must be integers, as {told}.")
-    return cast
-
-
-def _kind(labels):
-    """What labels are compared as: numbers, truth values, strings or objects."""
-    kind = np.asarray(labels).dtype.kind
-    if kind in "iuf":
-        return "number"
-    if kind == "O":
-        kinds = {"U" if isinstance(label, str) else "O" for label in np.ravel(labels)}
-        return kinds.pop() if len(kinds) == 1 else "O"
-    return kind
 
 
 def _warn_of_strangers(known):

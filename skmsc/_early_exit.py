@@ -68,9 +68,9 @@ class EarlyExitClassifier(MultiStageClassifier):
 default="uniform"
         How much each row counts at each exit while the network is trained: `UniformWeights`,
         `LearnedWeights`, `SurvivorWeights`, `FocalWeights`. In our benchmark learned weights do
-        not beat uniform ones once learning rate and length of training are tuned. A callable gets
-        ``(loss, confidence)``, torch tensors of shape (n_rows, n_exits) and (n_rows, n_stages) of
-        a batch, and returns weights of shape (n_rows, n_exits).
+        not reliably beat uniform ones once learning rate and length of training are tuned. A
+        callable gets ``(loss, confidence)``, torch tensors of shape (n_rows, n_exits) and (n_rows,
+        n_stages) of a batch, and returns weights of shape (n_rows, n_exits).
     ensemble : bool, default=True
         Whether a stage answers with a weighted geometric mean of its own probabilities and those
         of the stages before it, whose weights are fitted on the rows that the net's `validation`
