@@ -2,10 +2,10 @@
 A new kind of fraud arrives
 ===========================
 
-A classifier knows two kinds of fraud. A third one comes up, of which there are a handful of labelled
-rows and no time to train anything. The class is added to the fitted classifier, exactly as if its
-heads had been fitted on all rows, in milliseconds, and without the old rows; then it is taken away
-again, bit for bit.
+A classifier knows two kinds of fraud. A third one comes up, of which there are a handful of
+labelled rows and no time to train anything. The class is added to the fitted classifier, exactly as
+if its heads had been fitted on all rows, in milliseconds, and without the old rows; then it is
+taken away again, bit for bit.
 """
 
 # %%
