@@ -215,10 +215,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         )
         codes, weight = self._check_labels(X, y, sample_weight)
         scores = self._scores_of(X, codes, weight, early_only=not self._asks_last(thresholds))
-        tuned = self
-        if copy:
-            tuned = shallow_copy(self)
-            tuned.set_params(**clone(self).get_params(deep=False))
+        tuned = self._copy() if copy else self
         tuned._set_thresholds(fit_thresholds(thresholds, scores))
         return tuned
 
@@ -301,6 +298,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         if store:
             self.stage_costs_ = costs
         return costs
+
+    def _copy(self):
+        """A copy with parameters of its own, which shares what is fitted."""
+        other = shallow_copy(self)
+        return other.set_params(**clone(self).get_params(deep=False))
 
     def _asks_last(self, thresholds):
         """Whether a `thresholds` argument looks at the last stage's scores."""
@@ -495,10 +497,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     def _metadata_router(self, pairs):
         """Router of fit: `sample_weight` here, the rest to `cv` and to the parts, (name, part)."""
         router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
-        router.add(
-            cv=self.cv if hasattr(self.cv, "split") else check_cv(),
-            method_mapping=MethodMapping().add(caller="fit", callee="split"),
-        )
+        if hasattr(self, "cv"):
+            router.add(
+                cv=self.cv if hasattr(self.cv, "split") else check_cv(),
+                method_mapping=MethodMapping().add(caller="fit", callee="split"),
+            )
         for name, part in pairs:
             router.add(
                 **{name: part}, method_mapping=MethodMapping().add(caller="fit", callee="fit")

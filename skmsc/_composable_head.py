@@ -1,7 +1,6 @@
 """ComposableHeadClassifier: one frozen trunk, a head for each class; classes come and go."""
 
 from collections.abc import Mapping
-from copy import copy as shallow_copy
 from dataclasses import replace
 from numbers import Integral
 
@@ -10,7 +9,7 @@ from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
@@ -1015,7 +1014,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         tolerated = getattr(self.thresholds, "max_disagreement", otherwise)
         known = self._set.labels.tolist()
         worst = find_violations(
-            self._answered_first(scores), np.asarray(y)[rows], weight[rows], len(known), tolerated
+            self._answered_first(scores), y[rows], weight[rows], len(known), tolerated
         )
         if not worst:
             return None, None
@@ -1112,11 +1111,6 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if None in counts or not all(counts):
             return None
         return np.array(counts, dtype=np.float64) / sum(counts)
-
-    def _copy(self):
-        """A copy that shares what is fitted."""
-        other = shallow_copy(self)
-        return other.set_params(**clone(self).get_params(deep=False))
 
     def _check_more_rows(self, X, y, sample_weight):
         """Further rows, labels and weights (None: no weights), without rows of weight 0."""
@@ -1227,12 +1221,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         -------
         routing : sklearn.utils.metadata_routing.MetadataRouter
         """
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
-        for name, part in self._stage_parts():
-            router.add(
-                **{name: part}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
-            )
-        return router
+        return self._metadata_router(self._stage_parts())
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "thresholds_")

@@ -110,10 +110,13 @@ class Screen:
         return replace(self, closed=closed), cuts
 
     def told(self, answered, labels, weight):
-        """The same, told of the labels that rows were answered with, None where they passed."""
+        """The same, told of the positions of the labels that rows were answered with."""
         total = max(weight.sum(), 1e-300)
-        shares = {k: float(weight[answered == k].sum() / total) for k in range(len(labels))}
-        return replace(self, shares=dict(zip(labels.tolist(), shares.values(), strict=True)))
+        shares = {
+            label: float(weight[answered == k].sum() / total)
+            for k, label in enumerate(labels.tolist())
+        }
+        return replace(self, shares=shares)
 
     def count_multiply_adds(self):
         """Multiply-adds of one row in all copies; None where they cannot be counted."""
