@@ -254,7 +254,7 @@ class Learner:
                 f"both have {both.tolist()}."
             )
         labels = np.union1d(known.labels, other.labels)
-        if hasattr(self.head, "assign"):
+        if self.head.has_fixed_rows:
             self._check_rows_differ(known, other)
         places = [np.searchsorted(labels, part.labels) for part in (known, other)]
         heads, met = _placed((known, other), places, len(labels))
@@ -309,7 +309,7 @@ class Learner:
     def _train(self, labels, Z, codes, weight, known):
         """`Heads` of classes, trained on rows; `known` is what there was before, or None."""
         how = {"balanced": self.balanced, "seed": self.seed}
-        if hasattr(self.head, "assign"):
+        if self.head.has_fixed_rows:
             how["rows"] = self.head.assign(labels, Z, codes, weight, known)
         return self.head.train(Z, codes, weight, len(labels), **how)
 

@@ -121,12 +121,13 @@ class Heads:
         return Heads(self.coef[idx], self.intercept[idx], odds)
 
 
-class _StatisticsHead(BaseEstimator):
-    """Heads that are solved for from the statistics of the classes."""
+class _Head(BaseEstimator):
+    """How heads are found."""
 
-    needs_rows = False
-    needs_gram = True
+    needs_gram = False
     penalty = None  # name of the parameter that `fit` chooses where it is None
+    n_random_features = 0  # that take the place of the trunk's
+    has_fixed_rows = False  # below which the trunk is trained
 
     def prepare(self, features):
         """Features as the head sees them."""
@@ -134,6 +135,16 @@ class _StatisticsHead(BaseEstimator):
 
     def check(self):
         """Validate the parameters."""
+
+    def check_room(self, n_classes):
+        """Raise unless there can be so many classes."""
+
+
+class _StatisticsHead(_Head):
+    """Heads that are solved for from the statistics of the classes."""
+
+    needs_rows = False
+    needs_gram = True
 
     def solve(self, statistics, *, balanced, penalty):
         """Heads of classes from their statistics.
@@ -357,19 +368,10 @@ class ImprintHead(_StatisticsHead):
         return Heads(coef, np.log(mass / mass.sum()), None)
 
 
-class _TrainedHead(BaseEstimator):
+class _TrainedHead(_Head):
     """Heads that are trained on the rows."""
 
     needs_rows = True
-    needs_gram = False
-    penalty = None
-
-    def prepare(self, features):
-        """Features as the head sees them."""
-        return features
-
-    def check(self):
-        """Validate the parameters."""
 
 
 class LogisticHead(_TrainedHead):
@@ -572,6 +574,8 @@ class FixedHead(_TrainedHead):
     FixedHead(kind='simplex', n_rows=20)
     """
 
+    has_fixed_rows = True
+
     def __init__(self, kind="orthogonal", n_rows=None):
         self.kind = kind
         self.n_rows = n_rows
@@ -667,7 +671,7 @@ def check_head(head):
     """The strategy that a `head` argument stands for, validated."""
     if isinstance(head, str) and head in HEADS:
         return HEADS[head]()
-    if isinstance(head, (_StatisticsHead, _TrainedHead)):
+    if isinstance(head, _Head):
         head.check()
         return head
     valid = ", ".join(map(repr, HEADS))
