@@ -5,15 +5,13 @@ Run alone with ``python -m benchmarks.early_exit --data DIR [--quick]``.
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed, parallel_config
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -33,6 +31,7 @@ from benchmarks.datasets import (
     one_hot,
     table,
 )
+from benchmarks.jobs import run_jobs
 from benchmarks.objective import (
     expect,
     expectation_table,
@@ -400,7 +399,7 @@ def lightgbm_early_stop(name, train, test):
     return {"method": LIGHTGBM, "full": full, "stops": stops}
 
 
-def run(data_dir, job, quick):
+def run(data_dir, quick, job):
     """Records of one job."""
     what, name, which = job
     if what == "weighting":
@@ -594,28 +593,9 @@ def main(arguments):
     todo += [
         (what, name, seed) for what in ("boosted", "peers") for name in names for seed in seeds
     ]
-    records, start = [], time.perf_counter()
-    # One thread a fit and a fit a core: small matrix products gain little from threads.
-    with parallel_config("loky", n_jobs=cpu_count(), inner_max_num_threads=1):
-        results = Parallel(return_as="generator_unordered")(
-            delayed(run)(arguments.data, job, arguments.quick) for job in todo
-        )
-        for found in results:
-            records += found
-            first = found[0]
-            print(
-                f"{time.perf_counter() - start:5.0f} s  {first['dataset']} {first['method']}",
-                flush=True,
-            )
-            keep(records, quick=arguments.quick)
+    job = partial(run, arguments.data, arguments.quick)
+    records = run_jobs(job, todo, "early_exit", quick=arguments.quick)
     return summarise(records, len(seeds), quick=arguments.quick)
-
-
-def keep(records, *, quick):
-    """Write what there is so far, so that an interrupted run can be summed up."""
-    folder = Path(__file__).parent / "results" / ("quick" if quick else "")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "early_exit_unfinished.json").write_text(json.dumps(records), encoding="utf-8")
 
 
 def summarise(records, n_seeds, *, quick):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
 from skmsc._checks import as_numbers
 from skmsc.training.heads import ClassStatistics, Heads
@@ -151,8 +152,8 @@ class Learner:
         met = np.ones((n_classes, n_classes), dtype=bool)
         coef, intercept = arrays["coef"][order], arrays["intercept"][order]
         if known.statistics is None:
-            odds = None if known.heads.odds is None else (np.ones(n_classes), np.zeros(n_classes))
-            return HeadSet(labels, Heads(coef, intercept, odds), None, None, met)
+            heads = Heads(coef, intercept, known.heads.odds)
+            return HeadSet(labels, heads, None, None, met)
         grams = arrays.get("gram", [None] * n_classes)
         statistics = tuple(
             ClassStatistics(
@@ -316,7 +317,7 @@ class Learner:
     def _trained(self, labels, Z, codes, weight, known):
         """A `HeadSet` of classes, trained on rows."""
         heads = self._train(labels, Z, codes, weight, known)
-        replay = self._replay(Z, codes, weight, labels)
+        replay = self._replay(heads, Z, codes, weight)
         return HeadSet(labels, heads, None, replay, np.ones((len(labels),) * 2, dtype=bool))
 
     def _add_strangers(self, known, new, labels, before, Z, codes, weight):
@@ -332,20 +333,30 @@ class Learner:
         heads, met = _placed((known, own), (before, there), len(labels))
         return HeadSet(labels, heads, None, None, met)
 
-    def _replay(self, Z, codes, weight, labels):
-        """Some rows of each class, drawn without replacement; None where none are to be kept."""
+    def _replay(self, heads, Z, codes, weight):
+        """Some rows of each class; None where none are to be kept.
+
+        Rows are kept with a chance that grows with what the heads get wrong about them, as in
+        local case-control sampling, and count for as many as the chance says.
+        """
         if not self.replay_size:
             return None
         rng = np.random.default_rng(self.seed)
         weight = np.ones(len(codes)) if weight is None else weight
+        proba = expit(heads.log_odds(heads.logits(Z)))
+        own = np.take_along_axis(proba, codes[:, None], axis=1)[:, 0]
+        wrong = proba.sum(axis=1) - own + (1.0 - own)
         kept = []
-        for k in range(len(labels)):
+        for k in range(proba.shape[1]):
             mine = np.flatnonzero(codes == k)
-            count = float(weight[mine].sum())
-            if mine.size > self.replay_size:
-                mine = np.sort(rng.choice(mine, self.replay_size, replace=False))
-            own = weight[mine] * (count / weight[mine].sum())
-            kept.append(Replay(Z[mine], own, count))
+            of_class = weight[mine]
+            # Half of the chance is the same for all, so that no row counts for very many.
+            error = wrong[mine] + np.average(wrong[mine], weights=of_class) + 1e-12
+            chance = _chances(of_class * error, self.replay_size)
+            some = _systematic(chance, rng)
+            own_weight = of_class[some] / chance[some]
+            own_weight *= of_class.sum() / own_weight.sum()
+            kept.append(Replay(Z[mine[some]], own_weight, float(of_class.sum())))
         return tuple(kept)
 
     def _check_memory(self, n_classes, n_features):
@@ -384,6 +395,28 @@ class Learner:
             )
 
 
+def _chances(size, n_kept):
+    """Chances of rows to be kept: in proportion to their size, at most 1, of the sum n_kept."""
+    if len(size) <= n_kept:
+        return np.ones(len(size))
+    order = np.argsort(-size)
+    sizes = size[order]
+    # The largest are kept for certain, as many as would else have a chance above 1.
+    rest = np.cumsum(sizes[::-1])[::-1]
+    certain = np.arange(len(sizes))
+    n_certain = int(np.argmin((n_kept - certain) * sizes > rest))
+    chance = np.ones(len(size))
+    others = order[n_certain:]
+    chance[others] = (n_kept - n_certain) * size[others] / rest[n_certain]
+    return chance
+
+
+def _systematic(chance, rng):
+    """Sorted indices of rows, each drawn with its chance; as many as the chances sum to."""
+    steps = np.floor(np.cumsum(chance) + rng.random())
+    return np.flatnonzero(np.diff(steps, prepend=0.0) > 0)
+
+
 def _stacked(replay):
     """Rows kept of all classes: features, codes, weights."""
     codes = np.repeat(np.arange(len(replay)), [len(part.features) for part in replay])
@@ -399,10 +432,7 @@ def _placed(sets, places, n_classes):
     first = sets[0].heads
     coef = np.zeros((n_classes, first.coef.shape[1]))
     intercept, met = np.zeros(n_classes), np.zeros((n_classes, n_classes), dtype=bool)
-    odds = None if first.odds is None else (np.ones(n_classes), np.zeros(n_classes))
     for part, at in zip(sets, places, strict=True):
         coef[at], intercept[at] = part.heads.coef, part.heads.intercept
         met[np.ix_(at, at)] = part.met
-        if odds is not None:
-            odds[0][at], odds[1][at] = part.heads.odds
-    return Heads(coef, intercept, odds), met
+    return Heads(coef, intercept, first.odds), met

@@ -25,6 +25,9 @@ __all__ = ["FixedHead", "ImprintHead", "LDAHead", "LogisticHead", "PairwiseHead"
 
 # A feature whose variance is no more than this share of its mean square is constant.
 _CONSTANT = 1e-12
+# Log-odds by normal distributions are about so many times too large: tails are heavier. Beyond what
+# calibration mends, the likeliest of several rare classes would drown the others.
+_TOO_SURE = 4.0
 # Share of the degrees of freedom beyond which a fit says nothing about new rows.
 _MOST_FREEDOM = 0.95
 
@@ -94,14 +97,14 @@ class Heads:
     coef : ndarray of shape (c, d)
     intercept : ndarray of shape (c,)
         -inf for a class of which no row is known.
-    odds : tuple of two ndarrays of shape (c,), or None
-        Slopes and offsets that make of the logits the log-odds of each class against all others.
-        None: they follow from the probabilities of the classes at hand.
+    odds : float or None
+        Factor that makes of the logits the log-odds of each class against all others. None: they
+        follow from the probabilities of the classes at hand.
     """
 
     coef: np.ndarray
     intercept: np.ndarray
-    odds: tuple | None
+    odds: float | None
 
     def logits(self, features):
         """Logits of rows, shape (n, c)."""
@@ -110,15 +113,14 @@ class Heads:
     def log_odds(self, logits):
         """Each class against all others, shape (n, c), from the logits."""
         if self.odds is not None:
-            return logits * self.odds[0] + self.odds[1]
+            return logits * self.odds
         proba = softmax(logits, axis=1)
         with np.errstate(divide="ignore"):
             return np.log(proba) - np.log1p(-np.minimum(proba, 1 - 1e-15))
 
     def take(self, idx):
         """The heads of some classes."""
-        odds = None if self.odds is None else tuple(part[idx] for part in self.odds)
-        return Heads(self.coef[idx], self.intercept[idx], odds)
+        return Heads(self.coef[idx], self.intercept[idx], self.odds)
 
 
 class _Head(BaseEstimator):
@@ -179,11 +181,8 @@ class _StatisticsHead(_Head):
             return heads
         coef = np.zeros((count.size, heads.coef.shape[1]))
         intercept = np.full(count.size, -np.inf)
-        coef[known], intercept[known], odds = heads.coef, heads.intercept, heads.odds
-        if odds is not None:
-            odds = np.ones(count.size), np.zeros(count.size)
-            odds[0][known], odds[1][known] = heads.odds
-        return Heads(coef, intercept, odds)
+        coef[known], intercept[known] = heads.coef, heads.intercept
+        return Heads(coef, intercept, heads.odds)
 
 
 class RidgeHead(_StatisticsHead):
@@ -205,11 +204,14 @@ class RidgeHead(_StatisticsHead):
     Notes
     -----
     Of class k with indicator t (1 in its rows, else 0) the fitted value f is turned into log-odds
-    as for two normal distributions of one variance, ``(m1 - m0)/v * (f - (m1 + m0)/2) + log(pi /
-    (1 - pi))``, where m1, m0 and v are the means and the variance of the leave-one-out fitted
-    values in the class and outside of it, estimated with the mean leverage, and pi its share. All
-    of it comes from the statistics. The fitted values of a rare class are all small: by
-    themselves they would never make it the likeliest.
+    ``slope * (f - (m1 + m0)/2) + log(pi / (1 - pi))``, where m1 and m0 are the means of the
+    leave-one-out fitted values in the class and outside of it, estimated with the mean leverage,
+    and pi is its share. For two normal distributions of variance v the slope is (m1 - m0)/v, which
+    is 1/(pi (1 - pi)) and more, the more the features tell of the class. What it is more is
+    estimated badly for single classes, and its mean over the classes is taken. All of it comes
+    from the statistics. The fitted values of a rare class are all small: by themselves they would
+    never make it the likeliest. Logits are a quarter of the log-odds, which are too sure, and
+    calibration has less to mend.
 
     References
     ----------
@@ -255,26 +257,28 @@ class RidgeHead(_StatisticsHead):
         n_rows = max(sum(s.count for s in statistics), sum(s.n_rows for s in statistics))
         freedom = min(freedom / n_rows, _MOST_FREEDOM)
 
-        # Fitted values in the class and outside, each row left out of its own fit.
+        # Fitted values in the class and outside, each row left out of its own fit: that moves its
+        # residual away from 0 by the factor 1/(1 - leverage).
         if len(statistics) == 1:
-            return Heads(np.zeros_like(coef), np.zeros(1), _are_log_odds(1))
+            return Heads(np.zeros_like(coef), np.zeros(1), 1.0)
         means = np.stack([s.total / s.count for s in statistics]) - mean
         inside = share + np.einsum("kd,kd->k", coef, means)
         outside = share * (1 - inside) / (1 - share)
         spread = ((coef @ scatter) * coef).sum(axis=1) / count
         gap = inside - outside
         within = np.maximum(spread - share * (1 - share) * gap**2, _CONSTANT)
-        # Leaving a row out moves its residual away from 0 by the factor 1/(1 - leverage).
         inside, outside = 1 - (1 - inside) / (1 - freedom), outside / (1 - freedom)
         gap = np.maximum(inside - outside, 1e-3 * gap)
-        slope = gap * (1 - freedom) ** 2 / within
+        # Of two normals the slope is that of a class which the features do not tell, and what they
+        # tell of it. The second part differs by chance, and is that of a mean class.
+        untold = 1 / (share * (1 - share))
+        told = np.maximum(gap * (1 - freedom) ** 2 / within - untold, 0.0)
+        slope = untold + share @ told
         intercept = slope * (share - coef @ mean - (inside + outside) / 2)
         intercept += np.log(share) - np.log1p(-share)
-        coef = slope[:, None] * coef
-        if len(statistics) > 2:
-            return Heads(coef, intercept, _are_log_odds(len(statistics)))
         # Two heads say the same: their difference is twice the log-odds.
-        return Heads(coef / 2, intercept / 2, (np.full(2, 2.0), np.zeros(2)))
+        factor = _TOO_SURE * (2 if len(statistics) == 2 else 1)
+        return Heads(slope[:, None] * coef / factor, intercept / factor, float(factor))
 
 
 class LDAHead(_StatisticsHead):
@@ -435,7 +439,7 @@ class LogisticHead(_TrainedHead):
         theta = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options).x
         theta = theta.reshape(n_classes, -1)
         coef = theta[:, 1:] / scale
-        return Heads(coef, theta[:, 0] - coef @ mean, _are_log_odds(n_classes))
+        return Heads(coef, theta[:, 0] - coef @ mean, 1.0)
 
 
 class PairwiseHead(_TrainedHead):
@@ -544,7 +548,7 @@ class PairwiseHead(_TrainedHead):
             # The positive row of a softmax alone is half of the log-odds.
             half = self.keep == "positive" and self.loss != "sigmoid"
             intercept = intercept + np.log(share) * (0.5 if half else 1.0)
-        return Heads(coef, intercept, _are_log_odds(n_classes))
+        return Heads(coef, intercept, 1.0)
 
 
 class FixedHead(_TrainedHead):
@@ -704,11 +708,6 @@ def choose_penalty(head, statistics, features, codes, sample_weight, *, balanced
 
         losses.append(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").fun)
     return float(head.grid[int(np.argmin(losses))])
-
-
-def _are_log_odds(n_classes):
-    """Slopes and offsets of logits that are log-odds themselves."""
-    return np.ones(n_classes), np.zeros(n_classes)
 
 
 def _pooled(statistics, weight):

@@ -50,26 +50,31 @@ def test_ridge_is_the_weighted_regression_on_indicators(balanced):
 
 def test_the_log_odds_of_ridge_are_those_of_two_normals_left_out():
     Z, codes, weight = rows()
-    alpha, k = 0.05, 2
+    alpha = 0.05
     heads = RidgeHead().solve(statistics(Z, codes, weight), balanced=False, penalty=alpha)
     coef, intercept = ridge_by_hand(Z, codes, weight, alpha)
-    fitted = Z @ coef[k] + intercept[k]
     A = Z - np.average(Z, axis=0, weights=weight)
     scatter = (A * weight[:, None]).T @ A
     hat = np.linalg.solve(scatter + alpha * np.diag(scatter.diagonal()), A.T)
     # Weights below 1 in the mean are relative: there are as many rows as there are.
     leverage = (1 + np.einsum("ij,ji,i->", A, hat, weight)) / len(Z)
-    left_out = (codes == k) - ((codes == k) - fitted) / (1 - leverage)
-    inside, outside = (np.average(left_out[m], weights=weight[m]) for m in (codes == k, codes != k))
-    own_mean = np.where(codes == k, inside, outside)
-    # Within its class a fitted value moves with its residual, by the same factor.
-    within = np.average((left_out - own_mean) ** 2, weights=weight)
-    share = np.average(codes == k, weights=weight)
-    expected = (inside - outside) / within * (fitted - (inside + outside) / 2) + np.log(
-        share / (1 - share)
-    )
-    got = heads.log_odds(heads.logits(Z))[:, k]
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    shares, told, centres = [], [], []
+    for k in range(4):
+        own = codes == k
+        left_out = own - (own - Z @ coef[k] - intercept[k]) / (1 - leverage)
+        inside, outside = (np.average(left_out[m], weights=weight[m]) for m in (own, ~own))
+        # Within its class a fitted value moves with its residual, by the same factor.
+        within = np.average((left_out - np.where(own, inside, outside)) ** 2, weights=weight)
+        shares.append(np.average(own, weights=weight))
+        told.append((inside - outside) / within - 1 / (shares[k] * (1 - shares[k])))
+        centres.append((inside + outside) / 2)
+    assert min(told) > 0
+    for k, share in enumerate(shares):
+        slope = 1 / (share * (1 - share)) + np.average(told, weights=shares)
+        expected = slope * (Z @ coef[k] + intercept[k] - centres[k]) + np.log(share / (1 - share))
+        got = heads.log_odds(heads.logits(Z))[:, k]
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+    np.testing.assert_allclose(heads.log_odds(heads.logits(Z)), 4 * heads.logits(Z))
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e4])
@@ -234,7 +239,7 @@ def test_two_ridge_heads_say_the_same_once():
     logits = heads.logits(Z)
     odds = heads.log_odds(logits)
     np.testing.assert_allclose(odds[:, 0], -odds[:, 1], atol=1e-9)
-    np.testing.assert_allclose(softmax(logits, axis=1)[:, 1], expit(odds[:, 1]), atol=1e-9)
+    np.testing.assert_allclose(softmax(logits, axis=1)[:, 1], expit(odds[:, 1] / 4), atol=1e-9)
 
 
 def test_a_rare_class_can_be_the_likeliest():
