@@ -97,7 +97,6 @@ class ChangesClasses:
         """
         check_is_fitted(self)
         label = self._check_label(label)
-        X = self._check_rows(X)
         return self._add_new(X, np.repeat(np.array([label]), _num_samples(X)), sample_weight)
 
     def add_classes(self, X, y, sample_weight=None):

@@ -15,6 +15,13 @@ def is_number(value):
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 
+def check_choice(name, value, valid, otherwise=None):
+    """Raise ValueError unless a parameter is one of the words, or `otherwise` tells what else."""
+    if not isinstance(value, str) or value not in valid:
+        told = ", ".join(map(repr, valid)) + ("" if otherwise is None else f" or {otherwise}")
+        raise ValueError(f"{name} must be one of {told}; got {value!r}.")
+
+
 def warn(message, category=UserWarning):
     """Warn at the place that called this package."""
     frame, level = sys._getframe(1), 2

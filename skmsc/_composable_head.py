@@ -12,7 +12,7 @@ from sklearn.utils.metadata_routing import process_routing
 
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._changing_classes import ChangesClasses
-from skmsc._checks import check_weight, is_number, no_half_fit, warn
+from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
 from skmsc._sklearn import (
     _num_samples,
@@ -533,11 +533,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
                 )
         check_trunk(self.trunk)
         check_head(self.head)
-        _check_choice("class_prior", self.class_prior, ("train", "balanced"))
-        _check_choice("proba", self.proba, _MODES)
-        _check_choice("on_violation", self.on_violation, ("inf", "keep", "raise"))
+        check_choice("class_prior", self.class_prior, ("train", "balanced"))
+        check_choice("proba", self.proba, _MODES)
+        check_choice("on_violation", self.on_violation, ("inf", "keep", "raise"))
         if self.calibration is not None:
-            _check_choice("calibration", self.calibration, ("temperature",), "None")
+            check_choice("calibration", self.calibration, ("temperature",), "None")
         for name in ("reject", "validation_fraction"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and 0 < value < 1):
@@ -794,10 +794,3 @@ def _sigmoids(odds):
         rank = np.argsort(np.argsort(-odds[many], axis=1, kind="stable"), axis=1)
         proba[many] = np.minimum(proba[many], 1.0 - np.finfo(np.float64).eps * rank)
     return proba
-
-
-def _check_choice(name, value, valid, otherwise=None):
-    """Raise unless a parameter is one of the values."""
-    if not isinstance(value, str) or value not in valid:
-        told = ", ".join(map(repr, valid)) + ("" if otherwise is None else f" or {otherwise}")
-        raise ValueError(f"{name} must be one of {told}; got {value!r}.")

@@ -467,11 +467,16 @@ class StageScorer:
 
     @classmethod
     def of(cls, name, estimator, classes):
-        """Scorer of a fitted stage; raises ValueError when it knows other classes."""
+        """Scorer of a fitted stage; raises where it knows other classes or gives no scores."""
         if isinstance(estimator, FrozenEstimator) and is_skorch_net(estimator.estimator):
             from skmsc.neural import NetStage
 
             estimator = NetStage.of_fitted(estimator.estimator)
+        if not (hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")):
+            raise TypeError(
+                f"Stage {name!r} must have predict_proba or decision_function; this one was fitted "
+                f"without: {estimator!r}."
+            )
         known = estimator.classes_
         if np.array_equal(known, classes):
             return cls(name, estimator, None, len(classes))

@@ -11,6 +11,7 @@ from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
+    VotingClassifier,
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
@@ -179,6 +180,13 @@ def test_a_stage_fitted_on_other_classes_is_refused():
     stage = FrozenEstimator(LogisticRegression().fit(X, Y + 5))
     with pytest.raises(ValueError, match=r"Stage 'a' was fitted on the classes \[5 6\]"):
         StageScorer.of("a", stage, np.array([0, 1]))
+
+
+def test_a_stage_that_was_fitted_without_scores_is_refused():
+    X, y = make_classification(random_state=0)
+    votes = VotingClassifier([("one", GaussianNB())], voting="hard").fit(X, y)
+    with pytest.raises(TypeError, match="Stage 's' must have predict_proba or decision_function"):
+        StageScorer.of("s", votes, votes.classes_)
 
 
 def test_scores_that_are_nan_name_the_stage():

@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment, minimize, minimize_scalar
 from scipy.special import expit, logsumexp, softmax
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import is_number
+from skmsc._checks import check_choice, is_number
 from skmsc.fixed_rows import KINDS, fixed_rows
 
 __all__ = ["FixedHead", "ImprintHead", "LDAHead", "LogisticHead", "PairwiseHead", "RidgeHead"]
@@ -496,8 +496,8 @@ class PairwiseHead(_TrainedHead):
 
     def check(self):
         """Validate the parameters."""
-        _check_choice(self, "keep", ("difference", "positive"))
-        _check_choice(self, "loss", ("softmax", "sigmoid", "softmax_bce"))
+        check_choice("keep of PairwiseHead", self.keep, ("difference", "positive"))
+        check_choice("loss of PairwiseHead", self.loss, ("softmax", "sigmoid", "softmax_bce"))
         _check_positive(self, "lr")
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
@@ -590,7 +590,7 @@ class FixedHead(_TrainedHead):
 
     def check(self):
         """Validate the parameters."""
-        _check_choice(self, "kind", KINDS)
+        check_choice("kind of FixedHead", self.kind, KINDS)
         value = self.n_rows
         if value is None:
             return
@@ -746,10 +746,3 @@ def _check_positive(head, name, *, optional=False, most=np.inf):
             f"{name} of {type(head).__name__} must be a finite number > 0{bound}{other}; got "
             f"{value!r}."
         )
-
-
-def _check_choice(head, name, valid):
-    """Raise unless a parameter is one of the values."""
-    value = getattr(head, name)
-    if not isinstance(value, str) or value not in valid:
-        raise ValueError(f"{name} of {type(head).__name__} must be one of {valid}; got {value!r}.")
