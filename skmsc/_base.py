@@ -30,19 +30,26 @@ from skmsc._sklearn import (
 from skmsc.calibration import Temperature, fit_calibration
 from skmsc.reporting._report import stage_report
 from skmsc.routing import route
+from skmsc.splits import takes_time
 from skmsc.thresholds import (
     StageScores,
     acting_scores,
     answered_class,
     check_policy,
     eager_stage,
+    find_row_values,
     fit_thresholds,
     needs_labels,
     needs_last_stage,
+    refuse_blind_raise,
+    row_metadata,
     rows_needed,
 )
 
 _FLOATS = (np.float64, np.float32)
+
+# Metadata of each row that policies read.
+ROW_METADATA = ("false_negative_cost", "false_positive_cost", "time")
 
 # What a fit leaves beside the attributes that end in an underscore.
 FITTED = (
@@ -117,6 +124,32 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """
         return self.route(X).proba
 
+    def alerts(self, X):
+        """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        alerts : ndarray of shape (n_samples,) of bool
+
+        Raises
+        ------
+        ValueError
+            When the policy that set the thresholds sets no alert threshold; `AlertBudget` and
+            `ExpectedCost` do.
+        """
+        X = self._check_rows(X)
+        if getattr(self, "alert_threshold_", None) is None:
+            raise ValueError(
+                f"This {type(self).__name__} has no alert threshold: set its thresholds by "
+                "AlertBudget or ExpectedCost, in fit or in tune_thresholds."
+            )
+        return self._route(X).proba[:, self._positive] >= self.alert_threshold_
+
     def route(self, X):
         """Tell which stage answers each row, with what and at what cost.
 
@@ -171,7 +204,18 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             proba[waiting] = self._calibrated(k, scores[waiting])
             yield proba
 
-    def tune_thresholds(self, X, y=None, *, thresholds, sample_weight=None, copy=False):
+    def tune_thresholds(
+        self,
+        X,
+        y=None,
+        *,
+        thresholds,
+        sample_weight=None,
+        copy=False,
+        false_negative_cost=None,
+        false_positive_cost=None,
+        time=None,
+    ):
         """Set the thresholds anew on given rows, fitting nothing again.
 
         Stages and calibration stay as they are.
@@ -182,14 +226,21 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             Rows, best ones that nothing was fitted on: the stages' scores of their own training
             rows are too good, and a policy with `confidence` keeps its promise only on new rows.
         y : array-like of shape (n_samples,), default=None
-            Labels. A policy that counts rows only, `PassBudget`, `CostBudget` or `Agreement`, does
-            without, which lets a budget follow rows whose labels have not come yet.
+            Labels. A policy that counts rows only, `PassBudget`, `CostBudget`, `AlertBudget` or
+            `Agreement`, does without, which lets a budget follow rows whose labels have not come
+            yet.
         thresholds : policy, float or array-like
             As in the constructor.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights >= 0; weight 0 is as good as absence.
+            Weights >= 0: a weight of 2 counts as two rows, and weight 0 is as good as absence. A
+            row whose label became known only by sampling carries 1 / the chance of that, for the
+            rows like it whose labels nobody knows: see `skmsc.routing.Routing.shadow`.
         copy : bool, default=False
             Whether to leave this classifier as it is and change a copy, which shares its stages.
+        false_negative_cost, false_positive_cost : array-like of shape (n_samples,), default=None
+            Costs >= 0 of each row, for an `ExpectedCost` that has none.
+        time : array-like of shape (n_samples,), default=None
+            Date or number of each row, for `AlertBudget`.
 
         Returns
         -------
@@ -199,9 +250,16 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            When y holds unknown labels, or the policy cannot be met on these rows.
+            When y holds unknown labels, or the policy cannot be met on these rows; when a
+            `RecallFloor` would let a stage dismiss more rows than it does now, and none of the
+            labelled rows is one that it dismisses now.
         """
         X = self._check_rows(X)
+        metadata = given(
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
+            time=time,
+        )
         if y is None and needs_labels(thresholds):
             raise ValueError(
                 f"thresholds={thresholds!r} requires y to be passed, but the target y is None."
@@ -212,11 +270,18 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             n_classes=len(self.classes_),
             stage_costs=self.stage_costs_,
             untouched=True,
+            given=metadata,
         )
         codes, weight = self._check_labels(X, y, sample_weight)
-        scores = self._scores_of(X, codes, weight, early_only=not self._asks_last(thresholds))
+        all_rows = check_weight(sample_weight, weight.size)
+        row_values = find_row_values(thresholds, metadata, all_rows)
+        early_only = not self._asks_last(thresholds)
+        scores = self._scores_of(X, codes, weight, early_only, row_values)
+        matrix = fit_thresholds(thresholds, scores)
+        refuse_blind_raise(thresholds, self.thresholds_, matrix, scores)
         tuned = self._copy() if copy else self
-        tuned._set_thresholds(fit_thresholds(thresholds, scores))
+        tuned._set_thresholds(matrix)
+        tuned._set_alert_threshold(thresholds, scores)
         return tuned
 
     def report(self, X, y=None, *, sample_weight=None):
@@ -341,7 +406,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
                 scores[rows, k], part = steps[k](part)
         return scores
 
-    def _scores_of(self, X, codes, weight, early_only=False):
+    def _scores_of(self, X, codes, weight, early_only=False, row_values=None):
         """What policies see of checked rows that nothing was fitted on; codes None: no labels."""
         stage_proba, caught = self._stage_proba(X, early_only), None
         used = weight > 0
@@ -350,11 +415,12 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         elif not early_only and self._negative is not None:
             caught = self._caught(X, used & self._is_positive(codes), stage_proba[:, -1])
         caught = None if caught is None else caught[used]
+        row_values = {name: values[used] for name, values in (row_values or {}).items()}
         return self._make_scores(
-            stage_proba[used], codes[used], weight[used], caught, untouched=True
+            stage_proba[used], codes[used], weight[used], caught, row_values, untouched=True
         )
 
-    def _make_scores(self, stage_proba, codes, weight, caught, *, untouched):
+    def _make_scores(self, stage_proba, codes, weight, caught, row_values=None, *, untouched):
         """`StageScores` of rows: their scores, class codes, weights > 0 and what is caught."""
         return StageScores(
             stage_proba=stage_proba,
@@ -367,7 +433,20 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             untouched=untouched,
             measure=self._measure,
             spread=self._spread,
+            row_values=row_values or {},
         )
+
+    def _set_alert_threshold(self, policy, scores):
+        """Set the cut of the positive probabilities of the rows, answered as they now would be."""
+        self.alert_threshold_ = None
+        if not hasattr(policy, "find_alert_threshold"):
+            return
+        stage = eager_stage(scores.acting, self.thresholds_)
+        proba = np.empty(stage.size)
+        for k in range(scores.n_stages):
+            rows = stage == k
+            proba[rows] = self._answer(k, scores.stage_proba[rows, k])[:, self._positive]
+        self.alert_threshold_ = float(policy.find_alert_threshold(proba, scores))
 
     def _set_thresholds(self, thresholds):
         """Set the threshold matrix and what follows from it."""
@@ -495,8 +574,17 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             )
 
     def _metadata_router(self, pairs):
-        """Router of fit: `sample_weight` here, the rest to `cv` and to the parts, (name, part)."""
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        """Router of fit: `sample_weight` here, the rest to `cv` and to the parts, (name, part).
+
+        What the policy of the thresholds reads of each row is asked for, unless the caller said
+        otherwise.
+        """
+        own = self._get_metadata_request()
+        for name in row_metadata(getattr(self, "thresholds", None)):
+            unset = (None, False) if name == "time" else (None,)
+            if own.fit.requests.get(name) in unset:
+                own.fit.add_request(param=name, alias=True)
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(own)
         if hasattr(self, "cv"):
             router.add(
                 cv=self.cv if hasattr(self.cv, "split") else check_cv(),
@@ -507,6 +595,19 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
                 **{name: part}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
             )
         return router
+
+    def _take_row_metadata(self, fit_params):
+        """What `fit` was given of each row for a policy; what only that reads leaves `fit_params`.
+
+        With metadata routing `fit_params` stays, since other parts may ask for the same.
+        """
+        metadata = given(**{name: fit_params.get(name) for name in ROW_METADATA})
+        if not _routing_enabled():
+            for name in ROW_METADATA[:2]:
+                fit_params.pop(name, None)
+            if "time" in row_metadata(self.thresholds) and not takes_time(self.cv):
+                fit_params.pop("time", None)
+        return metadata
 
     def _route_metadata(self, fit_params, pairs):
         """Parameters of the splitter, and of each part's fit by name; `pairs` as for the router."""
@@ -550,6 +651,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         codes = np.zeros(labeled.size, dtype=np.intp)
         codes[labeled] = np.searchsorted(self.classes_, y[labeled])
         return codes, weight * labeled
+
+
+def given(**metadata):
+    """The metadata that was given."""
+    return {name: values for name, values in metadata.items() if values is not None}
 
 
 def fit_calibrations(method, seen, thresholds):

@@ -1,0 +1,157 @@
+"""AlertBudget: the final cut of a team that can look at so many cases a day."""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from skmsc._checks import is_number, warn
+from skmsc._splitters import _check_time, _microseconds
+from skmsc.thresholds._cuts import SLACK, cut_below, cuts_by_loss
+from skmsc.thresholds._policies import capped, check_share
+
+
+class AlertBudget(BaseEstimator):
+    """Raise at most so many alerts a day, and run later stages no more than these need.
+
+    An alert is a row whose positive probability, as `predict_proba` gives it, reaches
+    ``alert_threshold_``; ``alerts(X)`` tells which do. The early stages are set to keep the rows
+    that the last stage would alert by itself, under the same budget.
+
+    What it promises: on the rows that it was set on, no period has more than `max_alerts` alerts;
+    and at least `min_kept` of the (weighted) rows that would be alerts if the last stage saw all
+    rows reach it, unless `max_pass_rate` binds, which is warned of. It needs no labels, and says
+    nothing of how many alerts are right. On new rows the number of alerts follows the traffic:
+    where rows, or frauds, become more, alerts do, until the cut is set anew.
+
+    The population that is counted are all rows that were given with a weight, those that an early
+    stage answers and those without a label too. Where only some rows of a period have scores that
+    thresholds may be set on (held-out rows, or those that `cv` tests), each of these stands for as
+    many rows as there are of the period; a period of which no row has scores is not counted. A
+    row's weight counts as so many rows.
+
+    Early stages answer the negative class only, also those of an `EarlyExitClassifier`, whose
+    positive class is ``classes_[1]``.
+
+    Parameters
+    ----------
+    max_alerts : float
+        Number of alerts in a period, above 0.
+    per : duration, default="1D"
+        Length of a period, above 0: a string of a number and one of the units W, D, h, min, s, ms
+        and us, a `numpy.timedelta64` or a `datetime.timedelta`; where ``time`` holds numbers, a
+        number in their unit. Periods are counted from the start of 1970, so that days begin at
+        midnight of the times as they are given (UTC for times with a time zone), or from 0.
+    average : bool, default=False
+        Whether a mean period may have `max_alerts`, rather than each: for a team that can leave
+        some cases for tomorrow. Counted from the first period to the last, empty ones among them.
+    min_kept : float, default=0.99
+        Share in (0, 1] of the last stage's own alerts that must reach it.
+    max_pass_rate : float, default=None
+        Cap on the share of rows that reach the last stage; where `min_kept` needs more, the cap
+        holds and a warning tells the share that is kept.
+
+    Notes
+    -----
+    It reads the ``time`` of each row, a date or a number, given to `fit` or `tune_thresholds`.
+
+    Alerts are a cut of their own because `predict` must stay the likeliest class: few frauds have
+    a probability above 1/2, or many, and neither has to do with how many cases a team can look at.
+    ``FixedThresholdClassifier(FrozenEstimator(cascade), threshold=cascade.alert_threshold_)`` is
+    the same cut as a scikit-learn classifier whose `predict` tells the alerts.
+
+    Rows that tie at the cut are no alerts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmsc import AlertBudget, FeedbackCascadeClassifier
+    >>> from skmsc.datasets import make_card_transactions
+    >>> data = make_card_transactions(5000, n_days=30, random_state=0)
+    >>> cascade = FeedbackCascadeClassifier(thresholds=AlertBudget(3), random_state=0)
+    >>> cascade = cascade.fit(data.data, data.target, time=data.time)
+    >>> new = make_card_transactions(5000, n_days=30, random_state=1)
+    >>> per_day = np.bincount(new.day[cascade.alerts(new.data)], minlength=30)
+    >>> bool(per_day.mean() < 6)
+    True
+    """
+
+    needs_labels = False
+    needs_two_classes = True
+    row_metadata = ("time",)
+
+    def __init__(self, max_alerts, per="1D", average=False, min_kept=0.99, max_pass_rate=None):
+        self.max_alerts = max_alerts
+        self.per = per
+        self.average = average
+        self.min_kept = min_kept
+        self.max_pass_rate = max_pass_rate
+
+    def check(self, *, n_stages, stage_costs=None):
+        """Validate the parameters, for so many stages of such costs (None: unknown)."""
+        if not is_number(self.max_alerts):
+            raise TypeError(f"max_alerts must be a finite number > 0; got {self.max_alerts!r}.")
+        if not 0 < self.max_alerts < np.inf:
+            raise ValueError(f"max_alerts must be a finite number > 0; got {self.max_alerts!r}.")
+        size = self.per if is_number(self.per) else _microseconds(self.per)
+        if size is None or not 0 < size < np.inf:
+            error = TypeError if size is None and not isinstance(self.per, str) else ValueError
+            raise error(
+                "per must be a duration above 0: a string such as '1D', '12h' or '30min' (units W, "
+                "D, h, min, s, ms, us), a numpy.timedelta64 of such a unit, a datetime.timedelta, "
+                f"or a number where time holds numbers; got {self.per!r}."
+            )
+        if not isinstance(self.average, (bool, np.bool_)):
+            raise TypeError(f"average must be True or False; got {self.average!r}.")
+        check_share(self, "min_kept", low_open=True)
+        check_share(self, "max_pass_rate", optional=True)
+
+    def per_row(self, given, sample_weight):
+        """What `find_thresholds` reads of each row, from the metadata and weights of all rows."""
+        times, dated = _check_time(given["time"], sample_weight.size)
+        if dated == is_number(self.per):
+            kind = "dates, so that per is a duration" if dated else "numbers, so that per is one"
+            raise TypeError(
+                f"time holds {kind}, such as {'1D' if dated else 1!r}; got {self.per!r}."
+            )
+        period = times // (_microseconds(self.per) if dated else self.per)
+        used = sample_weight > 0
+        first = period[used].min()
+        period = (period - first).astype(np.int64)
+        _, code = np.unique(period, return_inverse=True)
+        return {"period": period, "period_rows": np.bincount(code, sample_weight)[code]}
+
+    def find_thresholds(self, scores):
+        """Threshold matrix for the given `StageScores`."""
+        if scores.negative is None:
+            scores = scores.answering_only(0)
+        last = scores.stage_proba[:, -1, 1 - scores.negative]
+        alerted = last >= self.find_alert_threshold(last, scores)
+        loss = scores.sample_weight * alerted
+        most = (1 - self.min_kept) * loss.sum()
+        thresholds = scores.matrix(cuts_by_loss(scores, lambda k: loss, most))
+        return capped(thresholds, scores, self.max_pass_rate, loss, f"{self!r}", "of the alerts")
+
+    def find_alert_threshold(self, proba, scores):
+        """Probability from which rows are alerts, given the answers of the rows set on.
+
+        `proba` has shape (n_samples,): the positive probabilities that `predict_proba` gives.
+        """
+        _, code = np.unique(scores.row_values["period"], return_inverse=True)
+        of_period = np.bincount(code, scores.sample_weight)[code]
+        count = scores.sample_weight * scores.row_values["period_rows"] / of_period
+        most = self.max_alerts
+        if self.average:
+            most, code = most * (np.ptp(scores.row_values["period"]) + 1), np.zeros_like(code)
+        # Rows by period, the likeliest first; those beyond the budget are no alerts anywhere.
+        order = np.lexsort((-proba, code))
+        total = np.cumsum(count[order])
+        starts = np.flatnonzero(np.diff(code[order], prepend=-1))
+        before = np.repeat(total[starts] - count[order][starts], np.diff([*starts, code.size]))
+        beyond = proba[order][total - before > most * (1 + SLACK)]
+        values = np.unique(proba)[::-1]
+        n_alerted = values.size if beyond.size == 0 else int((values > beyond.max()).sum())
+        if n_alerted == 0:
+            warn(
+                f"{self!r} leaves no alert: the rows that tie at the highest score, "
+                f"{values[0]:.4g}, are already more than the budget."
+            )
+        return cut_below(values, n_alerted)
