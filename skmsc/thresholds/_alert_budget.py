@@ -91,7 +91,7 @@ class AlertBudget(BaseEstimator):
             raise TypeError(f"max_alerts must be a finite number > 0; got {self.max_alerts!r}.")
         if not 0 < self.max_alerts < np.inf:
             raise ValueError(f"max_alerts must be a finite number > 0; got {self.max_alerts!r}.")
-        size = self.per if is_number(self.per) else _microseconds(self.per)
+        size, _ = self._length()
         if size is None or not 0 < size < np.inf:
             error = TypeError if size is None and not isinstance(self.per, str) else ValueError
             raise error(
@@ -104,15 +104,24 @@ class AlertBudget(BaseEstimator):
         check_share(self, "min_kept", low_open=True)
         check_share(self, "max_pass_rate", optional=True)
 
+    def _length(self):
+        """Length of a period as a number, None if it is none, and whether it is a duration."""
+        size = _microseconds(self.per)
+        if size is not None:
+            return size, True
+        of_time = isinstance(self.per, np.timedelta64)  # of no fixed length
+        return (self.per, False) if is_number(self.per) and not of_time else (None, False)
+
     def per_row(self, given, sample_weight):
         """What `find_thresholds` reads of each row, from the metadata and weights of all rows."""
         times, dated = _check_time(given["time"], sample_weight.size)
-        if dated == is_number(self.per):
+        size, is_duration = self._length()
+        if dated != is_duration:
             kind = "dates, so that per is a duration" if dated else "numbers, so that per is one"
             raise TypeError(
                 f"time holds {kind}, such as {'1D' if dated else 1!r}; got {self.per!r}."
             )
-        period = times // (_microseconds(self.per) if dated else self.per)
+        period = times // size
         used = sample_weight > 0
         first = period[used].min()
         period = (period - first).astype(np.int64)
