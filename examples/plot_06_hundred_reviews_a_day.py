@@ -10,11 +10,10 @@ which a transaction is an alert, and that of the screen, which may dismiss what 
 # %%
 # The data
 # --------
-# Some 2,000 transactions a day, of which 26 are fraud. The screen sees what comes with a
-# transaction; the last stage also sees the features of the terminal, which must be fetched.
+# Some 3,000 transactions a day, of which 30 are fraud. A linear model screens them for boosted
+# trees.
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
@@ -23,25 +22,24 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skmsc import AlertBudget, FeedbackCascadeClassifier
 from skmsc.datasets import make_card_transactions
 
-data = make_card_transactions(120_000, n_days=60, random_state=0, as_frame=True)
-X, y, day, time = data.data, data.target.to_numpy(), data.day, data.time
-train, test = day < 39, day >= 46  # a week passes until the last training labels are known
-cheap = [name for name in X if name not in data.costly_features]
+data = make_card_transactions(100_000, n_days=30, fraud_rate=0.01, random_state=0)
+X, y, day, time = data.data, data.target, data.day, data.time
+train, test = day < 14, day >= 21  # a week passes until the last training labels are known
 
 # %%
 # The cascade
 # -----------
 # The budget counts alerts by the `time` of the rows, and `fit` takes it.
 screen = make_pipeline(
-    make_column_transformer((make_union("passthrough", FunctionTransformer(np.log1p)), cheap)),
+    make_union(FunctionTransformer(), FunctionTransformer(np.log1p)),
     StandardScaler(),
     LogisticRegression(max_iter=1000),
 )
-final = HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1)
+final = HistGradientBoostingClassifier(max_iter=40)
 cascade = FeedbackCascadeClassifier(
     [("screen", screen), ("final", final)],
     thresholds=AlertBudget(100, per="1D"),
-    cv=3,
+    cv=2,
     random_state=0,
 )
 cascade.fit(X[train], y[train], time=time[train])
@@ -54,12 +52,12 @@ print(cascade.report(X[test], y[test]))
 # days would have more. It is no promise for the test days: where traffic grows, alerts do, and
 # `tune_thresholds` follows it without a label. `predict` alerts where fraud is likelier than not,
 # however many that are.
-n_days = day.max() - 45
+n_days = day.max() - 20
 
 
 def per_day(rows):
     """Number of the rows, a mask of the test rows, on each test day."""
-    return np.bincount(day[test][rows] - 46, minlength=n_days)
+    return np.bincount(day[test][rows] - 21, minlength=n_days)
 
 
 alerts, fraud = cascade.alerts(X[test]), y[test] == 1
@@ -73,14 +71,14 @@ for name, rows in {"alerts": alerts, "predict": predicted}.items():
 # %%
 # Smaller and larger teams
 # ------------------------
-# The stages are fitted once; each budget is set anew on the training rows, labels or not. The last
-# stage by itself would alert the likeliest rows of each day, and must see all of them.
-teams = [10, 20, 40, 70, 100, 150, 200]
+# The stages are fitted once, and budgets are set anew on the week before the test days, whose
+# labels nobody knows yet. The crosses are as many alerts by the last stage alone, on all rows.
+teams, between = [10, 20, 40, 70, 100, 150, 200], (day >= 14) & (day < 21)
 found, passed, alone = [], [], []
 score = cascade.stage_proba(X[test])[:, 1, 1]
 for team in teams:
     tuned = cascade.tune_thresholds(
-        X[train], thresholds=AlertBudget(team), time=time[train], copy=True
+        X[between], thresholds=AlertBudget(team), time=time[between], copy=True
     )
     rows = tuned.alerts(X[test])
     found.append((rows & fraud).sum() / fraud.sum())
@@ -89,7 +87,7 @@ for team in teams:
     alone.append(fraud[likeliest].sum() / fraud.sum())
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-days = np.arange(n_days) + 46
+days = np.arange(n_days) + 21
 left.bar(days, per_day(alerts & fraud), color="tab:red", label="fraud")
 left.bar(
     days,

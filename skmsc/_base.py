@@ -61,6 +61,7 @@ FITTED = (
     "_keeps_answers",
     "_measure",
     "_negative",
+    "_other_limit",
     "_other_top",
     "_positive",
     "_scorer",
@@ -120,7 +121,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Calibrated probabilities of the stage that answered the row, in the order of
-            ``classes_``. Where an early stage answered, the class it answered is the likeliest.
+            ``classes_``. Where an early stage answered, the class it answered is the likeliest,
+            and where it dismissed the row the positive probability is below ``alert_threshold_``.
         """
         return self.route(X).proba
 
@@ -280,8 +282,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         matrix = fit_thresholds(thresholds, scores)
         refuse_blind_raise(thresholds, self.thresholds_, matrix, scores)
         tuned = self._copy() if copy else self
-        tuned._set_thresholds(matrix)
-        tuned._set_alert_threshold(thresholds, scores)
+        tuned._set_thresholds(matrix, thresholds, scores)
         return tuned
 
     def report(self, X, y=None, *, sample_weight=None):
@@ -433,27 +434,37 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             untouched=untouched,
             measure=self._measure,
             spread=self._spread,
-            row_values=row_values or {},
+            row_values=row_values,
         )
 
-    def _set_alert_threshold(self, policy, scores):
-        """Set the cut of the positive probabilities of the rows, answered as they now would be."""
-        self.alert_threshold_ = None
+    def _set_thresholds(self, thresholds, policy=None, scores=None):
+        """Set the threshold matrix, that of alerts if the policy has one, and what follows.
+
+        `scores` are those that the policy saw.
+        """
+        self.thresholds_, self.alert_threshold_ = thresholds, None
+        self._set_how_answers_show()
         if not hasattr(policy, "find_alert_threshold"):
             return
-        stage = eager_stage(scores.acting, self.thresholds_)
-        proba = np.empty(stage.size)
-        for k in range(scores.n_stages):
-            rows = stage == k
-            proba[rows] = self._answer(k, scores.stage_proba[rows, k])[:, self._positive]
+        last = scores.n_stages - 1
+        passed = eager_stage(scores.acting, thresholds) == last
+        proba = np.full(passed.size, np.nan)
+        proba[passed] = self._answer(last, scores.stage_proba[passed, last])[:, self._positive]
         self.alert_threshold_ = float(policy.find_alert_threshold(proba, scores))
+        self._set_how_answers_show()
 
-    def _set_thresholds(self, thresholds):
-        """Set the threshold matrix and what follows from it."""
+    def _set_how_answers_show(self):
+        """Set what it takes for answers to be the likeliest class, and dismissed rows no alerts."""
+        thresholds = self.thresholds_
         two = thresholds.shape[1] == 2 and self._measure == "max_proba"
         self._other_top = _other_top(thresholds, self._calibrations) if two else None
+        self._other_limit = np.full(thresholds.shape, 0.5)
+        if self.alert_threshold_ is not None:
+            self._other_limit[:-1, 1 - self._positive] = min(self.alert_threshold_, 0.5)
         self._keeps_answers = [
-            (self._other_top[k] < 0.5).all() if two else self._keeps_likeliest(cuts, calibration)
+            (self._other_top[k] < self._other_limit[k]).all()
+            if two
+            else self.alert_threshold_ is None and self._keeps_likeliest(cuts, calibration)
             for k, (cuts, calibration) in enumerate(
                 zip(thresholds[:-1], self._calibrations[:-1], strict=True)
             )
@@ -462,7 +473,6 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         last = self._calibrations[-1]
         keeps_last = last is None or isinstance(last, Temperature)
         self._keeps_answers.append(self._negative is not None or keeps_last)
-        self.thresholds_ = thresholds
 
     def _keeps_likeliest(self, cuts, calibration):
         """Whether a stage is sure to answer with the one likeliest class, and shows it as such."""
@@ -493,7 +503,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         if self._other_top is not None:
             # One map for the stage and class, so that the order of its rows stays.
             kept = np.empty_like(proba)
-            other = _below_half(proba[rows, 1 - answer], self._other_top[k, answer])
+            top, limit = self._other_top[k, answer], self._other_limit[k, answer]
+            other = _below(proba[rows, 1 - answer], top, limit)
             kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
             return kept
         own = np.maximum(proba[rows, answer], 1e-12)
@@ -502,7 +513,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         factor = np.minimum(1.0, own * (1 - 1e-9) / np.maximum(rivals.max(axis=1), 1e-300))
         kept = rivals * factor[:, None]
         kept[rows, answer] = own
-        return kept / kept.sum(axis=1, keepdims=True)
+        kept /= kept.sum(axis=1, keepdims=True)
+        if self.alert_threshold_ is not None and k < len(self._stage_names) - 1:
+            other = _below(kept[rows, 1 - answer], 1.0, self._other_limit[k, answer])
+            kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
+        return kept
 
     def _is_positive(self, codes):
         """Mask of the positive rows; None without a positive class."""
@@ -698,10 +713,14 @@ def _other_top(thresholds, calibrations):
     return top
 
 
-def _below_half(proba, top):
-    """Probabilities in [0, top] as ones below 1/2, in their order; up to 1/4 they stay."""
-    squeezed = 0.25 + (proba - 0.25) * (0.25 - 1e-9) / np.maximum(top - 0.25, 0.25)
-    return np.where((top >= 0.5) & (proba > 0.25), squeezed, proba)
+def _below(proba, top, limit):
+    """Probabilities in [0, top] as ones below a limit, in their order; up to half of it they stay.
+
+    The limit is at most 1/2.
+    """
+    half = limit / 2
+    squeezed = half + (proba - half) * (half - 2e-9 * limit) / np.maximum(top - half, half)
+    return np.where((top >= limit) & (proba > half), squeezed, proba)
 
 
 def check_not_empty(X):

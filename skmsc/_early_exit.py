@@ -282,8 +282,7 @@ default="uniform"
             self._calibrations = [None] * scores.n_stages
             if self.calibration is not None:
                 self._calibrations = fit_calibrations(self.calibration, scores, thresholds)
-            self._set_thresholds(thresholds)
-            self._set_alert_threshold(self.thresholds, scores)
+            self._set_thresholds(thresholds, self.thresholds, scores)
         return self
 
     def exit_distribution(self, X):

@@ -362,8 +362,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             scores = seen if rows.held_out is None else self._held_out_scores(fits, judge, rows)
             thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = fit_calibrations(self.calibration, seen, thresholds)
-            self._set_thresholds(thresholds)
-            self._set_alert_threshold(self.thresholds, scores)
+            self._set_thresholds(thresholds, self.thresholds, scores)
             self._warn_of_loose_thresholds(scores)
             if comparisons:
                 self.feedback_comparison_ = {

@@ -32,7 +32,7 @@ class Routing:
     cost : ndarray of shape (n_samples,) or None
         Sum of the costs of the stages that ran on the row, in the units of the estimator's
         ``stage_costs``; None where the costs are not known.
-    n_stages : int or None
+    n_stages : int or None, default=None
         Number of stages; None where it is not known.
 
     Examples
@@ -84,7 +84,7 @@ class Routing:
         >>> import numpy as np
         >>> from skmsc.routing import Routing
         >>> routing = Routing(np.array([0, 0, 1, 0]), np.full((4, 2), 0.5), None, n_stages=2)
-        >>> routing.shadow(0.5, random_state=1)
+        >>> routing.shadow(0.5, random_state=14)
         (array([False, False, False,  True]), array([0., 0., 1., 2.]))
         """
         if not is_number(share):

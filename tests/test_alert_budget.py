@@ -72,14 +72,15 @@ def test_early_stages_keep_the_alerts_of_the_last(seed, n_stages):
     within = [c for c in [*np.unique(last), np.inf] if busiest(scores, day, last >= c) <= 8]
     alerts = last >= min(within)
     reached = eager_stage(scores.stage_proba, fit_thresholds(policy, scores)) == n_stages - 1
-    weight = scores.sample_weight
-    assert weight[alerts & reached].sum() >= policy.min_kept * weight[alerts].sum() - EPS
+    weight, worth = scores.sample_weight, scores.sample_weight * last
+    least = policy.min_kept * worth[alerts].sum() - EPS
+    assert worth[alerts & reached].sum() >= least
     if n_stages == 2:  # and no row more than these need
         conf = scores.confidence(0)
         rates = [
             weight[conf < c].sum()
             for c in [*np.unique(conf), np.inf]
-            if weight[alerts & (conf < c)].sum() >= policy.min_kept * weight[alerts].sum() - EPS
+            if worth[alerts & (conf < c)].sum() >= least
         ]
         assert weight[reached].sum() == min(rates)
 
@@ -178,18 +179,18 @@ def per_day(alerts, day=DAY):
 
 def test_no_day_of_the_rows_set_on_has_more_alerts():
     model = cascade(AlertBudget(5)).fit(X, Y, time=TIME)
-    tuned = model.tune_thresholds(X, thresholds=AlertBudget(3), time=TIME)
-    assert tuned is model
+    budget = AlertBudget(3, min_kept=1.0)
+    assert model.tune_thresholds(X, thresholds=budget, time=TIME) is model
     counts = per_day(model.alerts(X))
     assert counts.max() == 3
-    # One more alert anywhere would break it.
-    proba = model.predict_proba(X)[:, 1]
-    following = proba[proba < model.alert_threshold_].max()
+    # One more alert among the rows that the last stage saw would break it.
+    proba, passed = model.predict_proba(X)[:, 1], model.route(X).stage == 1
+    following = proba[passed & (proba < model.alert_threshold_)].max()
     assert per_day(proba >= following).max() > 3
 
 
 def test_alerts_are_a_fixed_threshold_and_predict_stays_the_likeliest_class():
-    model = cascade(AlertBudget(3)).fit(X, Y, time=TIME)
+    model = cascade(AlertBudget(8)).fit(X, Y, time=TIME)
     proba = model.predict_proba(X)
     np.testing.assert_array_equal(model.predict(X), model.classes_[proba.argmax(axis=1)])
     fixed = FixedThresholdClassifier(FrozenEstimator(model), threshold=model.alert_threshold_)
@@ -212,6 +213,23 @@ def test_the_population_is_all_rows_given(params):
     y = np.where(np.arange(N) % 3 == 0, -1, Y) if "unlabeled_label" in params else Y
     model = cascade(AlertBudget(6, average=True)).set_params(**params).fit(X, y, time=TIME)
     assert 3 < per_day(model.alerts(X)).mean() < 9
+
+
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic", None])
+@pytest.mark.parametrize("max_alerts", [1, 4, 12])
+def test_a_dismissed_row_is_no_alert_and_keeps_its_rank(max_alerts, calibration):
+    model = cascade(PassBudget(0.1), calibration=calibration).fit(X, Y)
+    screen, budget = model.stage_proba(X)[:, 0, 1], AlertBudget(max_alerts, min_kept=0.5)
+    model.tune_thresholds(X, thresholds=budget, time=TIME)
+    after, dismissed = model.predict_proba(X), model.route(X).stage == 0
+    assert not model.alerts(X)[dismissed].any()
+    assert after[dismissed, 1].max() < model.alert_threshold_
+    np.testing.assert_allclose(after.sum(axis=1), 1)
+    order = np.argsort(screen[dismissed], kind="stable")
+    assert (np.diff(after[dismissed, 1][order]) >= 0).all()
+    routed = model.route(X)
+    staged = list(model.staged_predict_proba(X))[-1]
+    np.testing.assert_allclose(routed.proba, staged)
 
 
 def test_a_budget_per_day_fits_where_labels_are_missing():

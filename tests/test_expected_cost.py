@@ -312,12 +312,14 @@ def total_cost(alerts, y=Y):
     return COST[(y == 1) & ~alerts].sum() + 0.9 * (alerts & (y == 0)).sum()
 
 
-def test_alerts_cost_least_of_all_cuts_of_the_final_probability():
+def test_alerts_cost_what_the_best_pair_of_cuts_costs():
     policy = ExpectedCost(false_positive_cost=0.9)
     model = cascade(policy).fit(X, Y, false_negative_cost=COST)
     tuned = model.tune_thresholds(X, Y, thresholds=policy, false_negative_cost=COST, copy=True)
-    proba = tuned.predict_proba(X)[:, 1]
-    costs = [total_cost(proba >= cut) for cut in [*np.unique(proba), np.inf]]
+    costs = [
+        total_cost((X[:, 0] >= screen) & (X[:, 1] >= final))
+        for screen, final in itertools.product(X[Y == 1, 0], X[Y == 1, 1])
+    ]
     assert total_cost(tuned.alerts(X)) == pytest.approx(min(costs))
     assert total_cost(tuned.alerts(X)) < total_cost(tuned.predict(X) == 1)
     np.testing.assert_array_equal(tuned.predict(X), tuned.predict_proba(X).argmax(axis=1))

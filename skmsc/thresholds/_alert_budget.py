@@ -13,14 +13,16 @@ class AlertBudget(BaseEstimator):
     """Raise at most so many alerts a day, and run later stages no more than these need.
 
     An alert is a row whose positive probability, as `predict_proba` gives it, reaches
-    ``alert_threshold_``; ``alerts(X)`` tells which do. The early stages are set to keep the rows
-    that the last stage would alert by itself, under the same budget.
+    ``alert_threshold_``; ``alerts(X)`` tells which do. A row that an early stage dismisses has a
+    probability below that. The early stages are set to keep the rows that the last stage would
+    alert by itself, under the same budget.
 
     What it promises: on the rows that it was set on, no period has more than `max_alerts` alerts;
-    and at least `min_kept` of the (weighted) rows that would be alerts if the last stage saw all
-    rows reach it, unless `max_pass_rate` binds, which is warned of. It needs no labels, and says
-    nothing of how many alerts are right. On new rows the number of alerts follows the traffic:
-    where rows, or frauds, become more, alerts do, until the cut is set anew.
+    and of the rows that would be alerts if the last stage saw all, those that reach it hold at
+    least `min_kept` of the sum of the last stage's scores, which is the number of positives among
+    them as it tells it, unless `max_pass_rate` binds, which is warned of. It needs no labels, and
+    says nothing of how many alerts are right. New rows must be exchangeable with these for either
+    to hold about as well: where traffic, or fraud, grows, alerts do, until the cut is set anew.
 
     The population that is counted are all rows that were given with a weight, those that an early
     stage answers and those without a label too. Where only some rows of a period have scores that
@@ -43,8 +45,10 @@ class AlertBudget(BaseEstimator):
     average : bool, default=False
         Whether a mean period may have `max_alerts`, rather than each: for a team that can leave
         some cases for tomorrow. Counted from the first period to the last, empty ones among them.
-    min_kept : float, default=0.99
-        Share in (0, 1] of the last stage's own alerts that must reach it.
+    min_kept : float, default=0.95
+        Share in (0, 1] of the last stage's own alerts, each counted by its score, that must reach
+        it. Counted so since a team with time to spare looks at many rows that are hardly suspect:
+        to keep each of them most rows would have to pass.
     max_pass_rate : float, default=None
         Cap on the share of rows that reach the last stage; where `min_kept` needs more, the cap
         holds and a warning tells the share that is kept.
@@ -63,22 +67,28 @@ class AlertBudget(BaseEstimator):
     Examples
     --------
     >>> import numpy as np
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.naive_bayes import GaussianNB
     >>> from skmsc import AlertBudget, FeedbackCascadeClassifier
-    >>> from skmsc.datasets import make_card_transactions
-    >>> data = make_card_transactions(5000, n_days=30, random_state=0)
-    >>> cascade = FeedbackCascadeClassifier(thresholds=AlertBudget(3), random_state=0)
-    >>> cascade = cascade.fit(data.data, data.target, time=data.time)
-    >>> new = make_card_transactions(5000, n_days=30, random_state=1)
-    >>> per_day = np.bincount(new.day[cascade.alerts(new.data)], minlength=30)
-    >>> bool(per_day.mean() < 6)
-    True
+    >>> X, y = make_classification(2000, weights=[0.9], random_state=0)
+    >>> day = np.arange(2000) // 100
+    >>> time = np.datetime64("2024-05-01") + day.astype("timedelta64[D]")
+    >>> cascade = FeedbackCascadeClassifier(
+    ...     [("screen", GaussianNB()), ("final", LogisticRegression())],
+    ...     thresholds=AlertBudget(15, per="1D"),
+    ... ).fit(X, y, time=time)
+    >>> cascade.tune_thresholds(X, thresholds=AlertBudget(5), time=time)  # no labels
+    FeedbackCascadeClassifier(...)
+    >>> int(np.bincount(day[cascade.alerts(X)]).max())
+    5
     """
 
     needs_labels = False
     needs_two_classes = True
     row_metadata = ("time",)
 
-    def __init__(self, max_alerts, per="1D", average=False, min_kept=0.99, max_pass_rate=None):
+    def __init__(self, max_alerts, per="1D", average=False, min_kept=0.95, max_pass_rate=None):
         self.max_alerts = max_alerts
         self.per = per
         self.average = average
@@ -134,15 +144,16 @@ class AlertBudget(BaseEstimator):
             scores = scores.answering_only(0)
         last = scores.stage_proba[:, -1, 1 - scores.negative]
         alerted = last >= self.find_alert_threshold(last, scores)
-        loss = scores.sample_weight * alerted
+        loss = scores.sample_weight * last * alerted
         most = (1 - self.min_kept) * loss.sum()
         thresholds = scores.matrix(cuts_by_loss(scores, lambda k: loss, most))
         return capped(thresholds, scores, self.max_pass_rate, loss, f"{self!r}", "of the alerts")
 
     def find_alert_threshold(self, proba, scores):
-        """Probability from which rows are alerts, given the answers of the rows set on.
+        """Probability from which rows are alerts.
 
-        `proba` has shape (n_samples,): the positive probabilities that `predict_proba` gives.
+        `proba` has shape (n_samples,): the positive probabilities of the rows that reach the last
+        stage, nan for the others.
         """
         _, code = np.unique(scores.row_values["period"], return_inverse=True)
         of_period = np.bincount(code, scores.sample_weight)[code]
@@ -150,6 +161,10 @@ class AlertBudget(BaseEstimator):
         most = self.max_alerts
         if self.average:
             most, code = most * (np.ptp(scores.row_values["period"]) + 1), np.zeros_like(code)
+        passed = ~np.isnan(proba)
+        proba, count, code = proba[passed], count[passed], code[passed]
+        if not proba.size:
+            return np.inf
         # Rows by period, the likeliest first; those beyond the budget are no alerts anywhere.
         order = np.lexsort((-proba, code))
         total = np.cumsum(count[order])

@@ -28,8 +28,9 @@ class ExpectedCost(BaseEstimator):
     fewer positives there are, and only rows exchangeable with these cost alike.
 
     The cut of the last stage is kept as ``alert_threshold_``, on the probability that
-    `predict_proba` gives: ``alerts(X)`` tells the rows that reach it. `predict` stays the likeliest
-    class, and would alert from 1/2 on, whatever errors cost.
+    `predict_proba` gives, where dismissed rows stay below it: ``alerts(X)`` tells the rows that
+    reach it. `predict` stays the likeliest class, and would alert from 1/2 on, whatever errors
+    cost.
 
     Early stages answer the negative class only, also those of an `EarlyExitClassifier`, whose
     positive class is ``classes_[1]``.
@@ -65,11 +66,14 @@ class ExpectedCost(BaseEstimator):
     --------
     >>> import numpy as np
     >>> from sklearn.datasets import make_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.naive_bayes import GaussianNB
     >>> from skmsc import ExpectedCost, FeedbackCascadeClassifier
     >>> X, y = make_classification(1000, weights=[0.9], random_state=0)
     >>> amount = np.random.default_rng(0).lognormal(4, 1, y.size)
     >>> cascade = FeedbackCascadeClassifier(
-    ...     thresholds=ExpectedCost(false_positive_cost=5.0), random_state=0
+    ...     [("screen", GaussianNB()), ("final", LogisticRegression())],
+    ...     thresholds=ExpectedCost(false_positive_cost=5.0),
     ... ).fit(X, y, false_negative_cost=amount)
     >>> bool(cascade.alerts(X).sum() > cascade.predict(X).sum())
     True
@@ -146,13 +150,15 @@ class ExpectedCost(BaseEstimator):
         )
 
     def find_alert_threshold(self, proba, scores):
-        """Probability from which alerts cost least, given the answers of the rows set on.
+        """Probability from which alerts cost least.
 
-        `proba` has shape (n_samples,): the positive probabilities that `predict_proba` gives.
+        `proba` has shape (n_samples,): the positive probabilities of the rows that reach the last
+        stage, nan for the others.
         """
         if scores.negative is None:
             scores = scores.answering_only(0)
-        values, saved = tail_sums(proba, self._gains(scores))
+        passed = ~np.isnan(proba)
+        values, saved = tail_sums(proba[passed], self._gains(scores)[passed])
         best = saved >= saved.max() - SLACK * np.abs(saved).max()
         return cut_below(values, int(best.argmax()))
 

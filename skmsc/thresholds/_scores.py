@@ -1,6 +1,6 @@
 """What a policy sees, and what a threshold matrix means."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -89,7 +89,7 @@ class StageScores:
         What thresholds act on; see `acting`.
     spread : {"geometric", "agreement"}, default="geometric"
         How a budget is spread over more than two stages where the policy does not say.
-    row_values : dict of str to ndarray of shape (n_samples,), default={}
+    row_values : dict of str to ndarray of shape (n_samples,), default=None
         What a policy's own ``per_row`` made of the metadata of the rows.
 
     Examples
@@ -132,7 +132,7 @@ class StageScores:
     untouched: bool
     measure: str = "max_proba"
     spread: str = "geometric"
-    row_values: dict = field(default_factory=dict)
+    row_values: dict | None = None
 
     @property
     def n_stages(self):
@@ -168,7 +168,7 @@ class StageScores:
         of_rows = ("stage_proba", "y", "sample_weight", "caught")
         parts = {name: getattr(self, name) for name in of_rows}
         parts = {name: None if part is None else part[rows] for name, part in parts.items()}
-        row_values = {name: values[rows] for name, values in self.row_values.items()}
+        row_values = {name: values[rows] for name, values in (self.row_values or {}).items()}
         return replace(self, **parts, row_values=row_values)
 
     def early_answers(self, thresholds):
