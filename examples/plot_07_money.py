@@ -115,10 +115,10 @@ for part, (label, colour) in zip(np.transpose(list(ways.values())), parts_of.ite
     left.barh(list(ways), part, left=start, color=colour, label=label)
     start += part
 left.invert_yaxis()
-left.set(xlabel="euros a day", title="Costs on the test days")
+left.set(xlabel="euros a day", title="Costs on the test days", xlim=(0, 1.05 * start.max()))
 left.legend()
 right.plot(prices, rates, "o-", color="tab:blue")
-right.set(xscale="log", xlabel="euros for a fetch", title="Rows worth a fetch", ylim=(0, None))
+right.set(xscale="log", xlabel="euros for a fetch", title="Rows worth a fetch", ylim=(0, 1.05))
 right.set_ylabel("share of rows that pass", color="tab:blue")
 cost = right.twinx()
 cost.plot(prices, totals, "s--", color="tab:red")

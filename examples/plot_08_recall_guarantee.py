@@ -33,7 +33,7 @@ screen = make_pipeline(
     LogisticRegression(max_iter=1000),
 )
 cascade = FeedbackCascadeClassifier(
-    [("screen", screen), ("final", HistGradientBoostingClassifier(max_iter=20))],
+    [("screen", screen), ("final", HistGradientBoostingClassifier(max_iter=20, max_leaf_nodes=15))],
     thresholds=PassBudget(0.1),
     cv=2,
     random_state=0,

@@ -294,6 +294,7 @@ def test_costs_follow_their_rows_in_early_exits():
         Column(0),
         MultiExitNet(width=4, max_epochs=1),
         ensemble=False,
+        confidence="margin",
         thresholds=Witness(),
         validation_fraction=0.4,
         random_state=0,
@@ -305,6 +306,8 @@ def test_costs_follow_their_rows_in_early_exits():
     )
     proba = model.predict_proba(X)
     np.testing.assert_array_equal(model.alerts(X), proba[:, 1] >= model.alert_threshold_)
+    dismissed = model.route(X).stage < len(model.thresholds_) - 1
+    assert dismissed.any() and not model.alerts(X)[dismissed].any()
     np.testing.assert_array_equal(model.predict(X), proba.argmax(axis=1))
 
 
