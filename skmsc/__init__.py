@@ -38,7 +38,14 @@ from skmsc._feedback_cascade import FeedbackCascadeClassifier
 from skmsc.costly_features import CostlyFeatures
 from skmsc.reporting import report, route
 from skmsc.stages import default_stages
-from skmsc.thresholds import Agreement, CostBudget, PassBudget, RecallFloor
+from skmsc.thresholds import (
+    Agreement,
+    AlertBudget,
+    CostBudget,
+    ExpectedCost,
+    PassBudget,
+    RecallFloor,
+)
 from skmsc.training.exits import FocalWeights, LearnedWeights, SurvivorWeights, UniformWeights
 from skmsc.training.feedback import AutoFeedback, CaughtFeedback, GainFeedback
 from skmsc.training.heads import (
@@ -54,12 +61,14 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Agreement",
+    "AlertBudget",
     "AutoFeedback",
     "CaughtFeedback",
     "ComposableHeadClassifier",
     "CostBudget",
     "CostlyFeatures",
     "EarlyExitClassifier",
+    "ExpectedCost",
     "FeedbackCascadeClassifier",
     "FixedHead",
     "FocalWeights",

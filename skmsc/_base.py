@@ -30,19 +30,26 @@ from skmsc._sklearn import (
 from skmsc.calibration import Temperature, fit_calibration
 from skmsc.reporting._report import stage_report
 from skmsc.routing import route
+from skmsc.splits import takes_time
 from skmsc.thresholds import (
     StageScores,
     acting_scores,
     answered_class,
     check_policy,
     eager_stage,
+    find_row_values,
     fit_thresholds,
     needs_labels,
     needs_last_stage,
+    refuse_blind_raise,
+    row_metadata,
     rows_needed,
 )
 
 _FLOATS = (np.float64, np.float32)
+
+# Metadata of each row that policies read.
+ROW_METADATA = ("false_negative_cost", "false_positive_cost", "time")
 
 # What a fit leaves beside the attributes that end in an underscore.
 FITTED = (
@@ -54,6 +61,7 @@ FITTED = (
     "_keeps_answers",
     "_measure",
     "_negative",
+    "_other_limit",
     "_other_top",
     "_positive",
     "_scorer",
@@ -113,9 +121,36 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Calibrated probabilities of the stage that answered the row, in the order of
-            ``classes_``. Where an early stage answered, the class it answered is the likeliest.
+            ``classes_``. Where an early stage answered, the class it answered is the likeliest,
+            and where it dismissed the row the positive probability is below ``alert_threshold_``.
         """
         return self.route(X).proba
+
+    def alerts(self, X):
+        """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        alerts : ndarray of shape (n_samples,) of bool
+
+        Raises
+        ------
+        ValueError
+            When the policy that set the thresholds sets no alert threshold; `AlertBudget` and
+            `ExpectedCost` do.
+        """
+        X = self._check_rows(X)
+        if getattr(self, "alert_threshold_", None) is None:
+            raise ValueError(
+                f"This {type(self).__name__} has no alert threshold: set its thresholds by "
+                "AlertBudget or ExpectedCost, in fit or in tune_thresholds."
+            )
+        return self._route(X).proba[:, self._positive] >= self.alert_threshold_
 
     def route(self, X):
         """Tell which stage answers each row, with what and at what cost.
@@ -171,7 +206,18 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             proba[waiting] = self._calibrated(k, scores[waiting])
             yield proba
 
-    def tune_thresholds(self, X, y=None, *, thresholds, sample_weight=None, copy=False):
+    def tune_thresholds(
+        self,
+        X,
+        y=None,
+        *,
+        thresholds,
+        sample_weight=None,
+        copy=False,
+        false_negative_cost=None,
+        false_positive_cost=None,
+        time=None,
+    ):
         """Set the thresholds anew on given rows, fitting nothing again.
 
         Stages and calibration stay as they are.
@@ -182,14 +228,21 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             Rows, best ones that nothing was fitted on: the stages' scores of their own training
             rows are too good, and a policy with `confidence` keeps its promise only on new rows.
         y : array-like of shape (n_samples,), default=None
-            Labels. A policy that counts rows only, `PassBudget`, `CostBudget` or `Agreement`, does
-            without, which lets a budget follow rows whose labels have not come yet.
+            Labels. A policy that counts rows only, `PassBudget`, `CostBudget`, `AlertBudget` or
+            `Agreement`, does without, which lets a budget follow rows whose labels have not come
+            yet.
         thresholds : policy, float or array-like
             As in the constructor.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights >= 0; weight 0 is as good as absence.
+            Weights >= 0: a weight of 2 counts as two rows, and weight 0 is as good as absence. A
+            row whose label became known only by sampling carries 1 / the chance of that, for the
+            rows like it whose labels nobody knows: see `skmsc.routing.Routing.shadow`.
         copy : bool, default=False
             Whether to leave this classifier as it is and change a copy, which shares its stages.
+        false_negative_cost, false_positive_cost : array-like of shape (n_samples,), default=None
+            Costs >= 0 of each row, for an `ExpectedCost` that has none.
+        time : array-like of shape (n_samples,), default=None
+            Date or number of each row, for `AlertBudget`.
 
         Returns
         -------
@@ -199,9 +252,16 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            When y holds unknown labels, or the policy cannot be met on these rows.
+            When y holds unknown labels, or the policy cannot be met on these rows; when a
+            `RecallFloor` would let a stage dismiss more rows than it does now, and none of the
+            labelled rows is one that it dismisses now.
         """
         X = self._check_rows(X)
+        metadata = given(
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
+            time=time,
+        )
         if y is None and needs_labels(thresholds):
             raise ValueError(
                 f"thresholds={thresholds!r} requires y to be passed, but the target y is None."
@@ -212,11 +272,17 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             n_classes=len(self.classes_),
             stage_costs=self.stage_costs_,
             untouched=True,
+            given=metadata,
         )
         codes, weight = self._check_labels(X, y, sample_weight)
-        scores = self._scores_of(X, codes, weight, early_only=not self._asks_last(thresholds))
+        all_rows = check_weight(sample_weight, weight.size)
+        row_values = find_row_values(thresholds, metadata, all_rows)
+        early_only = not self._asks_last(thresholds)
+        scores = self._scores_of(X, codes, weight, early_only, row_values)
+        matrix = fit_thresholds(thresholds, scores)
+        refuse_blind_raise(thresholds, self.thresholds_, matrix, scores)
         tuned = self._copy() if copy else self
-        tuned._set_thresholds(fit_thresholds(thresholds, scores))
+        tuned._set_thresholds(matrix, thresholds, scores)
         return tuned
 
     def report(self, X, y=None, *, sample_weight=None):
@@ -341,7 +407,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
                 scores[rows, k], part = steps[k](part)
         return scores
 
-    def _scores_of(self, X, codes, weight, early_only=False):
+    def _scores_of(self, X, codes, weight, early_only=False, row_values=None):
         """What policies see of checked rows that nothing was fitted on; codes None: no labels."""
         stage_proba, caught = self._stage_proba(X, early_only), None
         used = weight > 0
@@ -350,11 +416,12 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         elif not early_only and self._negative is not None:
             caught = self._caught(X, used & self._is_positive(codes), stage_proba[:, -1])
         caught = None if caught is None else caught[used]
+        row_values = {name: values[used] for name, values in (row_values or {}).items()}
         return self._make_scores(
-            stage_proba[used], codes[used], weight[used], caught, untouched=True
+            stage_proba[used], codes[used], weight[used], caught, row_values, untouched=True
         )
 
-    def _make_scores(self, stage_proba, codes, weight, caught, *, untouched):
+    def _make_scores(self, stage_proba, codes, weight, caught, row_values=None, *, untouched):
         """`StageScores` of rows: their scores, class codes, weights > 0 and what is caught."""
         return StageScores(
             stage_proba=stage_proba,
@@ -367,14 +434,37 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             untouched=untouched,
             measure=self._measure,
             spread=self._spread,
+            row_values=row_values,
         )
 
-    def _set_thresholds(self, thresholds):
-        """Set the threshold matrix and what follows from it."""
+    def _set_thresholds(self, thresholds, policy=None, scores=None):
+        """Set the threshold matrix, that of alerts if the policy has one, and what follows.
+
+        `scores` are those that the policy saw.
+        """
+        self.thresholds_, self.alert_threshold_ = thresholds, None
+        self._set_how_answers_show()
+        if not hasattr(policy, "find_alert_threshold"):
+            return
+        last = scores.n_stages - 1
+        passed = eager_stage(scores.acting, thresholds) == last
+        proba = np.full(passed.size, np.nan)
+        proba[passed] = self._answer(last, scores.stage_proba[passed, last])[:, self._positive]
+        self.alert_threshold_ = float(policy.find_alert_threshold(proba, scores))
+        self._set_how_answers_show()
+
+    def _set_how_answers_show(self):
+        """Set what it takes for answers to be the likeliest class, and dismissed rows no alerts."""
+        thresholds = self.thresholds_
         two = thresholds.shape[1] == 2 and self._measure == "max_proba"
         self._other_top = _other_top(thresholds, self._calibrations) if two else None
+        self._other_limit = np.full(thresholds.shape, 0.5)
+        if self.alert_threshold_ is not None:
+            self._other_limit[:-1, 1 - self._positive] = min(self.alert_threshold_, 0.5)
         self._keeps_answers = [
-            (self._other_top[k] < 0.5).all() if two else self._keeps_likeliest(cuts, calibration)
+            (self._other_top[k] < self._other_limit[k]).all()
+            if two
+            else self.alert_threshold_ is None and self._keeps_likeliest(cuts, calibration)
             for k, (cuts, calibration) in enumerate(
                 zip(thresholds[:-1], self._calibrations[:-1], strict=True)
             )
@@ -383,7 +473,6 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         last = self._calibrations[-1]
         keeps_last = last is None or isinstance(last, Temperature)
         self._keeps_answers.append(self._negative is not None or keeps_last)
-        self.thresholds_ = thresholds
 
     def _keeps_likeliest(self, cuts, calibration):
         """Whether a stage is sure to answer with the one likeliest class, and shows it as such."""
@@ -414,7 +503,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         if self._other_top is not None:
             # One map for the stage and class, so that the order of its rows stays.
             kept = np.empty_like(proba)
-            other = _below_half(proba[rows, 1 - answer], self._other_top[k, answer])
+            top, limit = self._other_top[k, answer], self._other_limit[k, answer]
+            other = _below(proba[rows, 1 - answer], top, limit)
             kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
             return kept
         own = np.maximum(proba[rows, answer], 1e-12)
@@ -423,7 +513,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         factor = np.minimum(1.0, own * (1 - 1e-9) / np.maximum(rivals.max(axis=1), 1e-300))
         kept = rivals * factor[:, None]
         kept[rows, answer] = own
-        return kept / kept.sum(axis=1, keepdims=True)
+        kept /= kept.sum(axis=1, keepdims=True)
+        if self.alert_threshold_ is not None and k < len(self._stage_names) - 1:
+            other = _below(kept[rows, 1 - answer], 1.0, self._other_limit[k, answer])
+            kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
+        return kept
 
     def _is_positive(self, codes):
         """Mask of the positive rows; None without a positive class."""
@@ -495,8 +589,17 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             )
 
     def _metadata_router(self, pairs):
-        """Router of fit: `sample_weight` here, the rest to `cv` and to the parts, (name, part)."""
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        """Router of fit: `sample_weight` here, the rest to `cv` and to the parts, (name, part).
+
+        What the policy of the thresholds reads of each row is asked for, unless the caller said
+        otherwise.
+        """
+        own = self._get_metadata_request()
+        for name in row_metadata(getattr(self, "thresholds", None)):
+            unset = (None, False) if name == "time" else (None,)
+            if own.fit.requests.get(name) in unset:
+                own.fit.add_request(param=name, alias=True)
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(own)
         if hasattr(self, "cv"):
             router.add(
                 cv=self.cv if hasattr(self.cv, "split") else check_cv(),
@@ -507,6 +610,19 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
                 **{name: part}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
             )
         return router
+
+    def _take_row_metadata(self, fit_params):
+        """What `fit` was given of each row for a policy; what only that reads leaves `fit_params`.
+
+        With metadata routing `fit_params` stays, since other parts may ask for the same.
+        """
+        metadata = given(**{name: fit_params.get(name) for name in ROW_METADATA})
+        if not _routing_enabled():
+            for name in ROW_METADATA[:2]:
+                fit_params.pop(name, None)
+            if "time" in row_metadata(self.thresholds) and not takes_time(self.cv):
+                fit_params.pop("time", None)
+        return metadata
 
     def _route_metadata(self, fit_params, pairs):
         """Parameters of the splitter, and of each part's fit by name; `pairs` as for the router."""
@@ -552,6 +668,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         return codes, weight * labeled
 
 
+def given(**metadata):
+    """The metadata that was given."""
+    return {name: values for name, values in metadata.items() if values is not None}
+
+
 def fit_calibrations(method, seen, thresholds):
     """One map for each stage, fitted on the scores of the rows that reach it.
 
@@ -592,10 +713,14 @@ def _other_top(thresholds, calibrations):
     return top
 
 
-def _below_half(proba, top):
-    """Probabilities in [0, top] as ones below 1/2, in their order; up to 1/4 they stay."""
-    squeezed = 0.25 + (proba - 0.25) * (0.25 - 1e-9) / np.maximum(top - 0.25, 0.25)
-    return np.where((top >= 0.5) & (proba > 0.25), squeezed, proba)
+def _below(proba, top, limit):
+    """Probabilities in [0, top] as ones below a limit, in their order; up to half of it they stay.
+
+    The limit is at most 1/2.
+    """
+    half = limit / 2
+    squeezed = half + (proba - half) * (half - 2e-9 * limit) / np.maximum(top - half, half)
+    return np.where((top >= limit) & (proba > half), squeezed, proba)
 
 
 def check_not_empty(X):

@@ -1,6 +1,6 @@
 """EarlyExitClassifier: an sklearn model, then a network with exits; easy rows leave early."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 
@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import check_random_state
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
+from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, given
 from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._sklearn import _routing_enabled, _VisualBlock, is_dataframe, take_rows
 from skmsc._splitters import TimeDelaySplit
@@ -33,10 +33,11 @@ from skmsc.stages import (
 )
 from skmsc.thresholds import (
     CONFIDENCES,
-    CostBudget,
     check_independent,
     check_policy,
+    find_row_values,
     fit_thresholds,
+    needs_costs,
     needs_last_stage,
     needs_rows,
 )
@@ -84,7 +85,8 @@ default="uniform"
         When a stage answers a row. A number t answers a row whose confidence reaches t; one number
         for each stage but the last, or a matrix as ``thresholds_``. A policy finds them on the
         rows of `validation_fraction`: `Agreement`, `PassBudget`, `CostBudget`, or for two classes
-        `RecallFloor`. None keeps quality: ``Agreement(0.01)``, for two classes in each of them.
+        `RecallFloor`, `AlertBudget`, `ExpectedCost`. None keeps quality: ``Agreement(0.01)``, for
+        two classes in each of them.
     validation_fraction : float, default=0.15
         Share of the rows in (0, 1) held out of all training, for thresholds and calibration: the
         last ones when `cv` is a `TimeSeriesSplit`, the latest by ``time`` when it is a
@@ -121,6 +123,9 @@ default="uniform"
     thresholds_ : ndarray of shape (n_stages, n_classes)
         Stage k answers a row as soon as, for some class c, its score reaches ``thresholds_[k, c]``:
         `inf` is never, and the last row is `-inf`.
+    alert_threshold_ : float or None
+        Probability of ``classes_[1]`` from which a row is an alert, where `thresholds` is an
+        `AlertBudget` or `ExpectedCost`: see `alerts`. `predict` does not look at it.
     stage_costs_ : ndarray of shape (n_stages,) or None
         Costs; None where they are unknown.
     ensemble_weights_ : ndarray of shape (n_stages, n_stages) or None
@@ -173,6 +178,8 @@ default="uniform"
     True
     """
 
+    __metadata_request__fit = {"time": False}  # requested by the policies that read it
+
     _spread = "agreement"
 
     def __init__(
@@ -206,7 +213,16 @@ default="uniform"
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, sample_weight=None, **fit_params):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        false_negative_cost=None,
+        false_positive_cost=None,
+        **fit_params,
+    ):
         """Fit the first stage, then the network, and set the thresholds.
 
         Parameters
@@ -218,9 +234,12 @@ default="uniform"
             Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights >= 0 of the rows; one of weight 0 is left out.
+        false_negative_cost, false_positive_cost : array-like of shape (n_samples,), default=None
+            Costs >= 0 of each row, for an `ExpectedCost` that has none.
         **fit_params : dict
-            ``groups`` and ``time`` for `cv` and for what is held out; with metadata routing
-            enabled, what `cv`, the first stage and the network ask for.
+            ``groups`` and ``time`` for `cv` and for what is held out, ``time`` also for
+            `AlertBudget`; with metadata routing enabled, what `cv`, the first stage and the network
+            ask for.
 
         Returns
         -------
@@ -233,11 +252,19 @@ default="uniform"
         """
         with no_half_fit(self, FITTED):
             self._check_parameters()
+            fit_params |= given(
+                false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+            )
+            metadata = self._take_row_metadata(fit_params)
             rows, split_params = self._check_training_rows(X, y, sample_weight, fit_params)
             net = self._make_net(rows)
             # Built once beforehand: what is wrong with it shows before anything is fitted.
             exit_multiply_adds = net.preview_multiply_adds(self.n_features_in_, len(self.classes_))
-            costs = self._check_stages(len(exit_multiply_adds), rows)
+            costs = self._check_stages(len(exit_multiply_adds), rows, metadata)
+            row_values = find_row_values(
+                self.thresholds, metadata, check_weight(sample_weight, rows.n_given)
+            )
+            rows = replace(rows, row_values=row_values)
             split = self._split_for_net(net, rows, split_params)
 
             first = None
@@ -255,7 +282,7 @@ default="uniform"
             self._calibrations = [None] * scores.n_stages
             if self.calibration is not None:
                 self._calibrations = fit_calibrations(self.calibration, scores, thresholds)
-            self._set_thresholds(thresholds)
+            self._set_thresholds(thresholds, self.thresholds, scores)
         return self
 
     def exit_distribution(self, X):
@@ -387,10 +414,11 @@ default="uniform"
             )
         return np.flatnonzero(train), np.flatnonzero(held)
 
-    def _check_stages(self, n_exits, rows):
+    def _check_stages(self, n_exits, rows, metadata):
         """Name the stages, validate what depends on their number; return the costs given, or None.
 
-        `rows` are the `TrainingRows`, of which enough must be held out.
+        `rows` are the `TrainingRows`, of which enough must be held out, `metadata` what they come
+        with.
         """
         n_before = int(self.first_stage is not None)
         self._stage_names = ["first_stage"] * n_before
@@ -404,10 +432,11 @@ default="uniform"
             n_classes=len(self.classes_),
             untouched=self.validation_fraction is not None,
             stage_costs=costs,
+            given=metadata,
         )
         if rows.held_out is not None:
             self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
-        if costs is None and n_before and isinstance(self.thresholds, CostBudget):
+        if costs is None and n_before and needs_costs(self.thresholds):
             check_countable([("first_stage", self.first_stage)], self.thresholds)
         return costs
 
@@ -422,7 +451,7 @@ default="uniform"
         self.stage_costs_ = costs
         if costs is None and self.multiply_adds_ is not None:
             self.stage_costs_ = self.multiply_adds_ / self.multiply_adds_.sum()
-        if isinstance(self.thresholds, CostBudget):
+        if needs_costs(self.thresholds):
             self.thresholds.check_known(len(self._stage_names), self.stage_costs_)
 
     def _fit_net(self, net, rows, first, split):
@@ -494,7 +523,8 @@ default="uniform"
             stage_proba = stack_all(self.ensemble_weights_, stage_proba)
         codes = np.searchsorted(self.classes_, y)
         weight = np.ones(codes.size) if weight is None else weight
-        return self._make_scores(stage_proba, codes, weight, None, untouched=True)
+        row_values = rows.row_values_of(rows.held_idx)
+        return self._make_scores(stage_proba, codes, weight, None, row_values, untouched=True)
 
     def _steps(self):
         """Steps for `skmsc.routing.route`; the exits run on hidden features."""

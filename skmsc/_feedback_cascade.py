@@ -1,6 +1,7 @@
 """FeedbackCascadeClassifier: stages trained in the reverse of their working order."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
@@ -8,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
+from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, given
 from skmsc._checks import (
     check_unlabeled_label,
     check_weight,
@@ -37,12 +38,13 @@ from skmsc.stages import (
     stage_input_tags,
 )
 from skmsc.thresholds import (
-    CostBudget,
     PassBudget,
     check_independent,
     check_policy,
     eager_stage,
+    find_row_values,
     fit_thresholds,
+    needs_costs,
     needs_last_stage,
 )
 from skmsc.training.feedback import check_feedback
@@ -89,9 +91,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         When a row is passed on. A number t passes a row whose positive score is above t (for more
         than two classes: answers a row whose largest score reaches t); one number for each early
         stage, or a matrix as ``thresholds_``. A policy finds them on out-of-fold scores, or on the
-        rows of `validation_fraction`: `PassBudget`, `CostBudget`, `RecallFloor`, `Agreement`. None
-        keeps quality: ``RecallFloor(0.99, max_pass_rate=0.2)``, the cap raised to twice the share
-        of caught positives where these are common; for more than two classes ``Agreement(0.01)``.
+        rows of `validation_fraction`: `PassBudget`, `CostBudget`, `AlertBudget`, `RecallFloor`,
+        `Agreement`, `ExpectedCost`. None keeps quality: ``RecallFloor(0.99, max_pass_rate=0.2)``,
+        the cap raised to twice the share of caught positives where these are common; for more than
+        two classes ``Agreement(0.01)``.
     stage_costs : array-like of shape (n_stages,) or dict of str to float, default=None
         Cost >= 0 of running each stage on one row, in any unit; the `cost` of a stage's
         `CostlyFeatures` comes on top. None: multiply-adds, where they can be counted for every
@@ -143,6 +146,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     thresholds_ : ndarray of shape (n_stages, n_classes)
         Stage k answers a row as soon as, for some class c, its score reaches ``thresholds_[k, c]``:
         `inf` is never, and the last row is `-inf`.
+    alert_threshold_ : float or None
+        Positive probability from which a row is an alert, where `thresholds` is an `AlertBudget` or
+        `ExpectedCost`: see `alerts`. `predict` does not look at it.
     catch_threshold_ : float or None
         Score from which a positive counts as caught; None for more than two classes.
     stage_costs_ : ndarray of shape (n_stages,) or None
@@ -205,6 +211,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     >>> float((cascade.route(X).stage == 1).mean()) < 0.25
     True
     """
+
+    __metadata_request__fit = {"time": False}  # requested by the policies that read it
 
     def __init__(
         self,
@@ -277,7 +285,16 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._set_params("stages", **params)
         return self
 
-    def fit(self, X, y, sample_weight=None, **fit_params):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        false_negative_cost=None,
+        false_positive_cost=None,
+        **fit_params,
+    ):
         """Fit the stages, last one first, and set the thresholds.
 
         Parameters
@@ -290,9 +307,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights >= 0: a weight of 2 counts as two rows, of 0 as none.
+        false_negative_cost, false_positive_cost : array-like of shape (n_samples,), default=None
+            Costs >= 0 of each row, for an `ExpectedCost` that has none.
         **fit_params : dict
-            ``groups`` and ``time`` for `cv`; with metadata routing enabled, what `cv` and the
-            stages ask for.
+            ``groups`` and ``time`` for `cv`, ``time`` also for `AlertBudget`; with metadata routing
+            enabled, what `cv` and the stages ask for.
 
         Returns
         -------
@@ -306,6 +325,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """
         with no_half_fit(self, FITTED):
             pairs, costs = self._check_parameters()
+            fit_params |= given(
+                false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+            )
             rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
             last, spares = len(pairs) - 1, self._spares_rejected(pairs)
             fits = [CrossFit.unknown(rows.fitter)] * len(pairs)
@@ -340,7 +362,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             scores = seen if rows.held_out is None else self._held_out_scores(fits, judge, rows)
             thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = fit_calibrations(self.calibration, seen, thresholds)
-            self._set_thresholds(thresholds)
+            self._set_thresholds(thresholds, self.thresholds, scores)
             self._warn_of_loose_thresholds(scores)
             if comparisons:
                 self.feedback_comparison_ = {
@@ -385,7 +407,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         costs = check_stage_costs(self.stage_costs, names, dropped)
         costs = add_fetch_costs(costs, [stage for _, stage in pairs])
         check_feedback(self.feedback, costs, unlabeled=self.unlabeled_label is not None)
-        if costs is None and isinstance(self.thresholds, CostBudget):
+        if costs is None and needs_costs(self.thresholds):
             check_countable(pairs, self.thresholds)
         if isinstance(self.catch_threshold, str):
             valid = self.catch_threshold in ("best_f1", "argmax")
@@ -425,13 +447,16 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         for name, stage in pairs:
             check_frozen(name, stage, self.classes_, self.n_features_in_)
             check_costly(name, stage, X)
+        metadata = self._take_row_metadata(fit_params)
         check_policy(
             self.thresholds,
             n_stages=len(pairs),
             n_classes=len(self.classes_),
             untouched=self.validation_fraction is not None,
             stage_costs=costs,
+            given=metadata,
         )
+        row_values = find_row_values(self.thresholds, metadata, check_weight(sample_weight, len(y)))
         split_params, stage_params = self._route_metadata(fit_params, pairs)
         if getattr(self.thresholds, "confidence", None) is not None:
             check_independent(
@@ -459,7 +484,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         )
         if rows.held_out is not None:
             self._check_held_out(rows.held_out[0], n_stages=len(pairs))
-        return rows
+        return replace(rows, row_values=row_values)
 
     def _check_classes(self, y, sample_weight):
         """Set `classes_` and the codes of the positive and the negative class."""
@@ -567,7 +592,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         if judge is not None:
             caught = self._caught_by(judge.proba[scored], self._is_positive(codes))
         stage_proba = np.stack([fit.proba[scored] for fit in fits], axis=1)
-        return self._make_scores(stage_proba, codes, rows.weight[scored], caught, untouched=False)
+        row_values = rows.row_values_of(rows.idx[scored])
+        return self._make_scores(
+            stage_proba, codes, rows.weight[scored], caught, row_values, untouched=False
+        )
 
     def _held_out_scores(self, fits, judge, rows):
         """What policies see of the held-out rows."""
@@ -576,7 +604,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         weight = np.ones(codes.size) if weight is None else weight
         caught = self._caught_by(judge.held_out_proba, self._is_positive(codes))
         stage_proba = np.stack([fit.held_out_proba for fit in fits], axis=1)
-        return self._make_scores(stage_proba, codes, weight, caught, untouched=True)
+        row_values = rows.row_values_of(rows.held_idx)
+        return self._make_scores(stage_proba, codes, weight, caught, row_values, untouched=True)
 
     def _caught_by(self, last_proba, positive):
         """Positives whose score by the last stage reaches the catch threshold."""

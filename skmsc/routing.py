@@ -9,7 +9,9 @@ two agree is the test that the package rests on.
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.utils import check_random_state
 
+from skmsc._checks import is_number
 from skmsc._sklearn import _num_samples, take_rows
 from skmsc.thresholds import reaches
 
@@ -30,6 +32,8 @@ class Routing:
     cost : ndarray of shape (n_samples,) or None
         Sum of the costs of the stages that ran on the row, in the units of the estimator's
         ``stage_costs``; None where the costs are not known.
+    n_stages : int or None, default=None
+        Number of stages; None where it is not known.
 
     Examples
     --------
@@ -42,9 +46,63 @@ class Routing:
     stage: np.ndarray
     proba: np.ndarray
     cost: np.ndarray | None
+    n_stages: int | None = None
+
+    def shadow(self, share, *, random_state=None):
+        """Mark rows to label although an early stage answered them, and weigh all labels.
+
+        Labels exist mostly for rows that went all the way: somebody looked at these. Thresholds
+        that are set anew on them alone hide more rows every time, since what an early stage
+        dismissed wrongly is never seen. Labelling a small share of the other rows, drawn by chance,
+        mends that, when each counts for those like it.
+
+        Parameters
+        ----------
+        share : float
+            Share in (0, 1] of the rows that an early stage answered. Each is drawn by itself, so
+            that rows may come in batches of any size.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. Where rows come in several batches, give one RandomState to all: an
+            integer would draw the same places in each.
+
+        Returns
+        -------
+        marked : ndarray of shape (n_samples,) of bool
+            The rows drawn.
+        weight : ndarray of shape (n_samples,)
+            ``sample_weight`` for `tune_thresholds` or a fit once labels are known: 1 for rows that
+            reached the last stage, 1 / `share` for those marked, 0 for the rest, whose labels stay
+            unknown. In the mean over draws, weighted sums over labelled rows are those over all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When `share` is not a number in (0, 1], or the number of stages is not known.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skmsc.routing import Routing
+        >>> routing = Routing(np.array([0, 0, 1, 0]), np.full((4, 2), 0.5), None, n_stages=2)
+        >>> routing.shadow(0.5, random_state=14)
+        (array([False, False, False,  True]), array([0., 0., 1., 2.]))
+        """
+        if not is_number(share):
+            raise TypeError(f"share must be a number in (0, 1]; got {share!r}.")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be a number in (0, 1]; got {share!r}.")
+        if self.n_stages is None:
+            raise ValueError(
+                "This Routing does not know how many stages there are, so that none is the last: "
+                "use that of a classifier's route, or give n_stages."
+            )
+        early = self.stage < self.n_stages - 1
+        drawn = check_random_state(random_state).random_sample(early.size) < share
+        marked = early & drawn
+        return marked, np.where(early, marked / share, 1.0)
 
     def __repr__(self):
-        counts = np.bincount(self.stage).tolist()
+        counts = np.bincount(self.stage, minlength=self.n_stages or 0).tolist()
         cost = "unknown" if self.cost is None else f"{np.mean(self.cost):.4g}"
         return f"Routing({self.stage.size} rows, answered per stage {counts}, mean cost {cost})"
 
@@ -100,7 +158,7 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, p
     proba = np.empty((n_samples, np.shape(thresholds)[1]))
     _run(steps, 0, X, None, stage, proba, np.asarray(thresholds), answer, acting, pieces)
     cost = None if stage_costs is None else np.cumsum(stage_costs)[stage]
-    return Routing(stage, proba, cost)
+    return Routing(stage, proba, cost, len(steps))
 
 
 def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting, pieces):

@@ -52,12 +52,16 @@ def make_splits(cv, X, y, *, used=None, params=None, name="cv"):
 
 def check_splitter(cv, params, name="cv"):
     """Raise for what splits nothing, and for a time that it does not take."""
-    if "time" in params:
-        takes = signature(cv.split).parameters.values() if hasattr(cv, "split") else ()
-        if not any(p.name == "time" or p.kind == p.VAR_KEYWORD for p in takes):
-            raise TypeError(f"{name}={cv!r} takes no time; a TimeDelaySplit does.")
+    if "time" in params and not takes_time(cv):
+        raise TypeError(f"{name}={cv!r} takes no time; a TimeDelaySplit does.")
     if isinstance(cv, type):
         raise TypeError(f"{name} must be an integer, a splitter object or an iterable; got {cv!r}.")
+
+
+def takes_time(cv):
+    """Whether the split of a splitter takes the time of each row."""
+    takes = signature(cv.split).parameters.values() if hasattr(cv, "split") else ()
+    return any(p.name == "time" or p.kind == p.VAR_KEYWORD for p in takes)
 
 
 def restrict(splits, used):

@@ -34,6 +34,10 @@ class TrainingRows:
         Indices of the training rows among the rows given.
     n_given : int
         Number of rows given.
+    held_idx : ndarray of shape (n_held_out,)
+        Indices of the held-out rows among the rows given.
+    row_values : dict of str to ndarray of shape (n_given,), default={}
+        What else is known of each row given, for the thresholds.
     """
 
     fitter: CrossFitter
@@ -41,6 +45,8 @@ class TrainingRows:
     held_out: tuple | None
     idx: np.ndarray
     n_given: int
+    held_idx: np.ndarray
+    row_values: dict = field(default_factory=dict)
     _fetched: dict = field(default_factory=dict)  # by stage; filled as costly stages are fitted
 
     @cached_property
@@ -105,6 +111,10 @@ class TrainingRows:
             fitter = replace(fitter, X=X, X_held_out=held_out)
             self._fetched[name] = used, fitter, (step, costly)
         return self._fetched[name]
+
+    def row_values_of(self, idx):
+        """What else is known of some of the rows given, by their indices among these."""
+        return {name: values[idx] for name, values in self.row_values.items()}
 
     def spread(self, values):
         """Values of the training rows at the places of the rows given; nan elsewhere."""
@@ -222,9 +232,8 @@ def choose_training_rows(
         X_held_out=X_held_out if held.size else None,
         **fitter_params,
     )
-    return TrainingRows(
-        fitter, stage_params, tuple(held_out) if held.size else None, train, n_given
-    )
+    held_out = tuple(held_out) if held.size else None
+    return TrainingRows(fitter, stage_params, held_out, train, n_given, held)
 
 
 def _fitting(cv, y):

@@ -9,13 +9,19 @@ Cuts lie midway between neighbouring distinct confidences. Rows that tie at a cu
 side, so that a budget is never exceeded on the rows that it was set on.
 """
 
+from skmsc.thresholds._alert_budget import AlertBudget
+from skmsc.thresholds._expected_cost import ExpectedCost
 from skmsc.thresholds._fit import (
     check_independent,
     check_policy,
+    find_row_values,
     fit_thresholds,
+    needs_costs,
     needs_labels,
     needs_last_stage,
     needs_rows,
+    refuse_blind_raise,
+    row_metadata,
 )
 from skmsc.thresholds._policies import (
     Agreement,
@@ -35,4 +41,12 @@ from skmsc.thresholds._scores import (
 )
 
 # Public; the functions are for the package's own use.
-__all__ = ["Agreement", "CostBudget", "PassBudget", "RecallFloor", "StageScores"]
+__all__ = [
+    "Agreement",
+    "AlertBudget",
+    "CostBudget",
+    "ExpectedCost",
+    "PassBudget",
+    "RecallFloor",
+    "StageScores",
+]

@@ -1,16 +1,21 @@
 """From a `thresholds` argument to a threshold matrix."""
 
-import warnings
-
 import numpy as np
 
-from skmsc._checks import as_numbers
+from skmsc._checks import as_numbers, warn
 from skmsc.thresholds._cuts import SLACK
 from skmsc.thresholds._policies import Agreement, RecallFloor
+from skmsc.thresholds._scores import eager_stage
 
 _NEEDS_UNTOUCHED = (
     "{!r} promises its confidence only on rows that no stage, calibrator or catch threshold saw: "
     "set validation_fraction, or call tune_thresholds with new rows."
+)
+
+_NEEDS_METADATA = (
+    "{0!r} reads {1} of each row, and none was given: pass {1}=..., an array of shape (n_samples,),"
+    " to fit or tune_thresholds (through a Pipeline as stepname__{1}=..., or with metadata routing "
+    "enabled)."
 )
 
 
@@ -50,10 +55,11 @@ def fit_thresholds(thresholds, scores):
     return thresholds.find_thresholds(scores)
 
 
-def check_policy(thresholds, *, n_stages, n_classes, untouched, stage_costs=None):
+def check_policy(thresholds, *, n_stages, n_classes, untouched, stage_costs=None, given=()):
     """Validate a `thresholds` argument before any work is done.
 
-    `untouched` tells whether the policy will see rows that nothing was fitted on.
+    `untouched` tells whether the policy will see rows that nothing was fitted on, `given` holds the
+    names of the metadata that the rows come with.
 
     Valid are: an object with a ``find_thresholds(scores)`` method (its ``check`` is called where it
     has one); a number; one number for each of the n_stages - 1 early stages; a matrix of shape
@@ -64,10 +70,13 @@ def check_policy(thresholds, *, n_stages, n_classes, untouched, stage_costs=None
     if hasattr(thresholds, "find_thresholds") and not isinstance(thresholds, type):
         if hasattr(thresholds, "check"):
             thresholds.check(n_stages=n_stages, stage_costs=stage_costs)
-        if n_classes > 2 and isinstance(thresholds, RecallFloor):
+        if n_classes > 2 and getattr(thresholds, "needs_two_classes", False):
             raise ValueError(f"{thresholds!r} needs two classes; y has {n_classes}.")
         if getattr(thresholds, "confidence", None) is not None and not untouched:
             raise ValueError(_NEEDS_UNTOUCHED.format(thresholds))
+        for name in row_metadata(thresholds):
+            if name not in given:
+                raise ValueError(_NEEDS_METADATA.format(thresholds, name))
         return
     valid = (
         f"a number, {n_stages - 1} numbers (one for each early stage), a matrix of shape "
@@ -100,6 +109,63 @@ def needs_labels(thresholds):
 def needs_rows(thresholds):
     """Whether thresholds are found from the scores of rows, rather than given as numbers."""
     return thresholds is None or hasattr(thresholds, "find_thresholds")
+
+
+def needs_costs(thresholds):
+    """Whether a `thresholds` argument needs the costs of the stages."""
+    return not isinstance(thresholds, type) and getattr(thresholds, "needs_costs", False)
+
+
+def row_metadata(thresholds):
+    """Names of the metadata that a `thresholds` argument reads of each row."""
+    return () if isinstance(thresholds, type) else getattr(thresholds, "row_metadata", ())
+
+
+def find_row_values(thresholds, given, sample_weight):
+    """What a checked policy reads of each row, a dict of arrays of shape (n_samples,).
+
+    `given` is the metadata of all rows by name, `sample_weight` has their weights. Costs that the
+    policy does not read are warned of, or, where it has them as numbers, refused.
+    """
+    names = row_metadata(thresholds)
+    for name in given:
+        if name in names or name == "time":  # which may be for the splitter
+            continue
+        if getattr(thresholds, name, None) is not None:
+            raise ValueError(
+                f"{name} was given for each row, and {thresholds!r} has it as a number: leave one "
+                "of the two out."
+            )
+        warn(f"{name} was given for each row, but thresholds={thresholds!r} does not read it.")
+    if not names:
+        return {}
+    return thresholds.per_row({name: given[name] for name in names}, sample_weight)
+
+
+def refuse_blind_raise(policy, old, new, scores):
+    """Raise where a floor would dismiss more rows, and no row tells what is dismissed now.
+
+    `old` and `new` are threshold matrices; the labelled rows of `scores` may be of a sample in
+    which what `old` dismisses is missing, since nobody looked at it.
+    """
+    if policy is None:
+        blind = scores.negative is not None  # a recall floor
+    else:
+        blind = getattr(policy, "is_blind_without_rejects", False)
+    if not blind:
+        return
+    c = 0 if scores.negative is None else scores.negative
+    stage = eager_stage(scores.acting, old)
+    for k, name in enumerate(scores.stage_names[:-1]):
+        if new[k, c] < old[k, c] < np.inf and not (stage == k).any():
+            raise ValueError(
+                f"thresholds={policy!r} would let stage {name!r} dismiss more rows than now, those "
+                f"whose negative score reaches {new[k, c]:.6g} rather than {old[k, c]:.6g}. But "
+                f"none of the {scores.y.size} labelled rows is one that it dismisses now: nothing "
+                "tells which positives are lost there, and each such step would hide more of them."
+                " Label a share of the dismissed rows, too, with their weight: see "
+                "skmsc.routing.Routing.shadow."
+            )
 
 
 def _default_policy(scores):
@@ -148,9 +214,7 @@ def _warn_about_ties(scores):
     for k, name in enumerate(scores.stage_names[:-1]):
         n_distinct = np.unique(scores.confidence(k)).size
         if n_distinct < 20 <= scores.y.size:
-            warnings.warn(
+            warn(
                 f"Stage {name!r} gives only {n_distinct} distinct scores, and tied rows are cut "
-                "together: the share of rows that passes can be far below the one asked for.",
-                UserWarning,
-                stacklevel=2,
+                "together: the share of rows that passes can be far below the one asked for."
             )

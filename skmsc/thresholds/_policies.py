@@ -1,12 +1,10 @@
 """Policies: each turns `StageScores` into a threshold matrix and states what it promises."""
 
-import warnings
-
 import numpy as np
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import as_numbers, is_number
+from skmsc._checks import as_numbers, is_number, warn
 from skmsc.thresholds._cuts import (
     SLACK,
     cut_for_loss,
@@ -61,7 +59,7 @@ class PassBudget(BaseEstimator):
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         _check_spread(self)
         if is_number(self.max_pass_rate):
-            _check_share(self, "max_pass_rate")
+            check_share(self, "max_pass_rate")
             return
         message = (
             f"max_pass_rate must be a number in [0, 1] or {n_stages - 1} such numbers, one for "
@@ -107,6 +105,7 @@ class CostBudget(BaseEstimator):
     CostBudget(max_cost=2.5)
     """
 
+    needs_costs = True
     needs_labels = False
 
     def __init__(self, max_cost, spread=None):
@@ -210,6 +209,9 @@ class RecallFloor(BaseEstimator):
     RecallFloor(max_pass_rate=0.2, min_recall=0.95)
     """
 
+    needs_two_classes = True
+    is_blind_without_rejects = True
+
     def __init__(self, min_recall=0.99, of="caught", max_pass_rate=None, confidence=None):
         self.min_recall = min_recall
         self.of = of
@@ -218,8 +220,8 @@ class RecallFloor(BaseEstimator):
 
     def check(self, *, n_stages, stage_costs=None):
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
-        _check_share(self, "min_recall", low_open=True)
-        _check_share(self, "max_pass_rate", optional=True)
+        check_share(self, "min_recall", low_open=True)
+        check_share(self, "max_pass_rate", optional=True)
         _check_confidence(self)
         if self.of not in ("caught", "positives"):
             raise ValueError(f"of must be 'caught' or 'positives'; got {self.of!r}.")
@@ -242,20 +244,9 @@ class RecallFloor(BaseEstimator):
             cuts = cuts_by_loss(scores, lambda k: loss, (1 - self.min_recall) * total)
         else:
             cuts = self._certified_cuts(scores, kept)
-        thresholds = scores.matrix(cuts)
-        cap = self.max_pass_rate
-        if cap is None or scores.pass_rates(thresholds)[-1] <= cap + SLACK:
-            return thresholds
-        thresholds = PassBudget(cap, spread="geometric").find_thresholds(scores)
-        reached = eager_stage(scores.acting, thresholds) == scores.n_stages - 1
-        warnings.warn(
-            f"A recall of {self.min_recall} needs more than max_pass_rate={cap:.3g} of the rows to "
-            f"pass: the cap holds, and {loss[reached].sum() / total:.3f} of the "
-            f"{'caught ' if self.of == 'caught' else ''}positives reach the last stage.",
-            UserWarning,
-            stacklevel=2,
-        )
-        return thresholds
+        what = f"of the {'caught ' if self.of == 'caught' else ''}positives"
+        need = f"A recall of {self.min_recall}"
+        return capped(scores.matrix(cuts), scores, self.max_pass_rate, loss, need, what)
 
     def _certified_cuts(self, scores, kept):
         """One cut for each early stage by order statistics of the kept positives' confidences."""
@@ -326,7 +317,7 @@ class Agreement(BaseEstimator):
 
     def check(self, *, n_stages, stage_costs=None):
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
-        _check_share(self, "max_disagreement")
+        check_share(self, "max_disagreement")
         if not isinstance(self.per_class, (bool, np.bool_)):
             raise TypeError(f"per_class must be True or False; got {self.per_class!r}.")
         _check_confidence(self)
@@ -371,11 +362,9 @@ class Agreement(BaseEstimator):
                 break
             best = thresholds
         if not np.isfinite(best[:-1]).any():
-            warnings.warn(
+            warn(
                 f"{self!r} lets no early stage answer: even the safest thresholds did not pass the "
-                "test.",
-                UserWarning,
-                stacklevel=2,
+                "test."
             )
         return best
 
@@ -412,6 +401,23 @@ def caught_positives_needed(policy, n_stages):
     return int(np.ceil(np.log(error) / np.log1p(-share) - SLACK))
 
 
+def capped(thresholds, scores, cap, kept, need, what):
+    """The thresholds, or where they pass a larger share of the rows than the cap, those of the cap.
+
+    `kept` are the weights of the rows that are to be kept, shape (n_samples,); the warning names
+    the need, and the share of what is to be kept that the cap keeps.
+    """
+    if cap is None or scores.pass_rates(thresholds)[-1] <= cap + SLACK:
+        return thresholds
+    thresholds = PassBudget(cap, spread="geometric").find_thresholds(scores)
+    reached = eager_stage(scores.acting, thresholds) == scores.n_stages - 1
+    warn(
+        f"{need} needs more than max_pass_rate={cap:.3g} of the rows to pass: the cap holds, "
+        f"and {kept[reached].sum() / kept.sum():.3f} {what} reach the last stage."
+    )
+    return thresholds
+
+
 def _spreads_by_agreement(policy, scores):
     """Whether all stages answer at one level of agreement; two stages have one cut either way."""
     return scores.n_stages > 2 and (policy.spread or scores.spread) == "agreement"
@@ -423,7 +429,7 @@ def _check_spread(policy):
         raise ValueError(f"spread must be 'geometric', 'agreement' or None; got {policy.spread!r}.")
 
 
-def _check_share(policy, name, *, low_open=False, optional=False):
+def check_share(policy, name, *, low_open=False, optional=False):
     """Raise unless the attribute is a number in [0, 1] or (0, 1]."""
     value = getattr(policy, name)
     if optional and value is None:

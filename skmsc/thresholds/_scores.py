@@ -89,11 +89,16 @@ class StageScores:
         What thresholds act on; see `acting`.
     spread : {"geometric", "agreement"}, default="geometric"
         How a budget is spread over more than two stages where the policy does not say.
+    row_values : dict of str to ndarray of shape (n_samples,), default=None
+        What a policy's own ``per_row`` made of the metadata of the rows.
 
     Examples
     --------
-    A policy of one's own has a method that turns these into a threshold matrix (and may have a
-    ``check(*, n_stages, stage_costs)``, which is called before anything is fitted):
+    A policy of one's own has a method that turns these into a threshold matrix. It may have a
+    ``check(*, n_stages, stage_costs)``, which is called before anything is fitted; names of
+    metadata of each row in ``row_metadata``, which ``per_row(given, sample_weight)`` makes arrays
+    of all rows from; and ``find_alert_threshold(proba, scores)``, which finds the cut of the
+    positive probabilities that the fitted classifier gives these rows.
 
     >>> class PassHalf:
     ...     def find_thresholds(self, scores):
@@ -127,6 +132,7 @@ class StageScores:
     untouched: bool
     measure: str = "max_proba"
     spread: str = "geometric"
+    row_values: dict | None = None
 
     @property
     def n_stages(self):
@@ -161,7 +167,9 @@ class StageScores:
         """The same of some of the rows, a slice, mask or indices."""
         of_rows = ("stage_proba", "y", "sample_weight", "caught")
         parts = {name: getattr(self, name) for name in of_rows}
-        return replace(self, **{n: None if p is None else p[rows] for n, p in parts.items()})
+        parts = {name: None if part is None else part[rows] for name, part in parts.items()}
+        row_values = {name: values[rows] for name, values in (self.row_values or {}).items()}
+        return replace(self, **parts, row_values=row_values)
 
     def early_answers(self, thresholds):
         """Class that each row is answered with at the stage where it is, of shape (n_samples,)."""
