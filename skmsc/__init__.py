@@ -22,7 +22,9 @@ The file list is the flow::
 ``routing.py``
     Which stage answers which row, computing only what is needed.
 ``reporting/``
-    Stage reports and scorers.
+    Stage reports.
+``metrics.py``
+    What stages and errors cost, teams with few reviews; scorers for searches.
 ``model_selection.py``
     Splitters for late and missing labels.
 ``datasets.py``

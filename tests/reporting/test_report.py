@@ -12,11 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skmsc
-from skmsc.reporting import (
-    neg_mean_cost_scorer,
-    neg_pass_rate_scorer,
-    retained_recall_scorer,
-)
+from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
 from skmsc.reporting._report import stage_report
 
 X, Y = make_classification(400, weights=[0.8], random_state=0)
