@@ -28,7 +28,7 @@ from skmsc._sklearn import (
     take_rows,
 )
 from skmsc.calibration import Temperature, fit_calibration
-from skmsc.reporting._report import stage_report
+from skmsc.reporting._report import stage_report, watch_steps
 from skmsc.routing import route
 from skmsc.thresholds import (
     StageScores,
@@ -219,7 +219,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         tuned._set_thresholds(fit_thresholds(thresholds, scores))
         return tuned
 
-    def report(self, X, y=None, *, sample_weight=None):
+    def report(self, X, y=None, *, sample_weight=None, measure_time=False):
         """Tell, stage by stage, how many rows came in, left, and what was lost.
 
         Parameters
@@ -230,6 +230,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             Labels; without them the report tells rows and costs only.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights; every count then is a sum of weights.
+        measure_time : bool, default=False
+            Whether to tell how long each stage took for the rows that reached it.
 
         Returns
         -------
@@ -244,7 +246,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
                 kept.append(scores.copy())
             return self._answer(k, scores)
 
-        routing = self._route(X, answer)
+        seconds, steps = np.zeros(last + 1), None
+        if measure_time:
+            steps = watch_steps(self._steps(), lambda k, _, taken: np.add.at(seconds, k, taken))
+        routing = self._route(X, answer, steps)
+        answers = routing.proba.argmax(axis=1)
         positive = None if codes is None else self._is_positive(codes)
         if positive is not None:
             positive &= weight > 0
@@ -258,8 +264,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             self._stage_names,
             routing.stage,
             weight,
+            answer=answers,
+            classes=self.classes_.tolist(),
             stage_costs=self.stage_costs_,
-            correct=None if codes is None else routing.proba.argmax(axis=1) == codes,
+            seconds=seconds if measure_time else None,
+            correct=None if codes is None else answers == codes,
             positive=positive,
             caught=caught,
         )
@@ -308,10 +317,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """Whether a `thresholds` argument looks at the last stage's scores."""
         return needs_last_stage(thresholds)
 
-    def _route(self, X, answer=None):
+    def _route(self, X, answer=None, steps=None):
         """Routing of checked rows."""
         return route(
-            self._steps(),
+            steps or self._steps(),
             X,
             self.thresholds_,
             self.stage_costs_,

@@ -72,7 +72,7 @@ def route(estimator, X):
     return model.route(X)
 
 
-def report(estimator, X, y=None, *, sample_weight=None):
+def report(estimator, X, y=None, *, sample_weight=None, measure_time=False):
     """Report what each stage of the classifier inside an estimator does.
 
     Parameters
@@ -85,6 +85,8 @@ def report(estimator, X, y=None, *, sample_weight=None):
         Labels.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights.
+    measure_time : bool, default=False
+        Whether to tell how long each stage took for the rows that reached it.
 
     Returns
     -------
@@ -105,4 +107,4 @@ def report(estimator, X, y=None, *, sample_weight=None):
     ('screen', 'final')
     """
     model, X = unwrap(estimator, X)
-    return model.report(X, y, sample_weight=sample_weight)
+    return model.report(X, y, sample_weight=sample_weight, measure_time=measure_time)
