@@ -38,7 +38,7 @@ from skmsc._composable_head import ComposableHeadClassifier
 from skmsc._early_exit import EarlyExitClassifier
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
 from skmsc.costly_features import CostlyFeatures
-from skmsc.reporting import report, route
+from skmsc.reporting import monitor, report, route
 from skmsc.stages import default_stages
 from skmsc.thresholds import Agreement, CostBudget, PassBudget, RecallFloor
 from skmsc.training.exits import FocalWeights, LearnedWeights, SurvivorWeights, UniformWeights
@@ -77,6 +77,7 @@ __all__ = [
     "SurvivorWeights",
     "UniformWeights",
     "default_stages",
+    "monitor",
     "report",
     "route",
 ]

@@ -28,6 +28,7 @@ from skmsc._sklearn import (
     take_rows,
 )
 from skmsc.calibration import Temperature, fit_calibration
+from skmsc.reporting._monitor import ScoreReference, monitor_report
 from skmsc.reporting._report import stage_report, watch_steps
 from skmsc.routing import route
 from skmsc.thresholds import (
@@ -56,6 +57,7 @@ FITTED = (
     "_negative",
     "_other_top",
     "_positive",
+    "_reference",
     "_scorer",
     "_scorers",
     "_stage_names",
@@ -68,10 +70,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
     ``_stage_names``, ``_calibrations`` (one per stage), ``_positive`` (code of the class that
     reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
-    None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
-    stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
-    whether nobody else holds the scores that it gives); the subclass has a method ``_steps()`` that
-    gives the steps for `skmsc.routing.route`, one for each stage.
+    None), ``_reference`` (what `monitor` compares with, or None), ``_accepts`` (sparse, allow_nan),
+    ``_first_checks_all`` (whether stage 0 refuses what is not finite in any column) and
+    ``_gives_own_arrays`` (for each stage, whether nobody else holds the scores that it gives); the
+    subclass has a method ``_steps()`` that gives the steps for `skmsc.routing.route`, one for each
+    stage.
     """
 
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
@@ -217,6 +220,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         scores = self._scores_of(X, codes, weight, early_only=not self._asks_last(thresholds))
         tuned = self._copy() if copy else self
         tuned._set_thresholds(fit_thresholds(thresholds, scores))
+        tuned._keep_reference(scores)
         return tuned
 
     def report(self, X, y=None, *, sample_weight=None, measure_time=False):
@@ -272,6 +276,88 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             positive=positive,
             caught=caught,
         )
+
+    def monitor(self, X, y=None, *, reference=None, label_weight=None, sample_weight=None):
+        """Compare new rows with earlier ones, such as those that the thresholds were set on.
+
+        Pass rates and score distributions need no labels. Where some labels are known, the report
+        also estimates what each stage lost.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            New rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels, of any value where they are not known.
+        reference : {array-like, sparse matrix, dataframe} of shape (n_reference, n_features), \
+default=None
+            Rows to compare with, best ones that nothing was fitted on. None: those that the
+            thresholds were set on, of which histograms are kept.
+        label_weight : array-like of shape (n_samples,), default=None
+            How many rows each label stands for: 0 where the label is not known, 1 where it surely
+            is, and one over the chance for rows that were drawn to be labelled, such as a shadow
+            sample of those that an early stage rejected. A mask tells which labels are known and
+            stand for all rows of their stage alike. None: every row has a label.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; every count then is a sum of weights.
+
+        Returns
+        -------
+        report : skmsc.reporting.MonitorReport
+
+        Raises
+        ------
+        ValueError
+            When there is nothing to compare with: the thresholds were set on no rows, or classes
+            have come or gone since.
+        """
+        X = self._check_rows(X)
+        known = self._reference
+        if reference is not None:
+            reference = self._check_rows(reference)
+            routing, scores = self._watch(reference)
+            known = ScoreReference.of(routing.stage, scores, np.ones(routing.stage.size))
+        elif known is None:
+            raise ValueError(
+                "There is nothing to compare with, as the thresholds were set on no rows, or "
+                "classes have come or gone since: give rows as reference."
+            )
+        if y is None and label_weight is not None:
+            raise ValueError("label_weight needs y.")
+        if label_weight is not None:
+            label_weight = check_weight(label_weight, _num_samples(X), "label_weight")
+            y = np.array(y)
+            if y.shape == label_weight.shape:
+                y[label_weight == 0] = self.classes_[0]
+        codes, weight = self._check_labels(X, y, None)
+        if codes is not None:
+            label_weight = weight if label_weight is None else weight * label_weight
+        weight = check_weight(sample_weight, _num_samples(X))
+
+        routing, scores = self._watch(X)
+        used, labels = weight > 0, {}
+        if codes is not None:
+            wrong, positive = routing.proba.argmax(axis=1) != codes, self._is_positive(codes)
+            labels["label_weight"] = label_weight[used]
+            labels["wrong"] = (wrong if positive is None else wrong & positive)[used]
+            labels["positive"] = None if positive is None else positive[used]
+        scores = [score[used[routing.stage >= k]] for k, score in enumerate(scores)]
+        return monitor_report(
+            self._stage_names, known, routing.stage[used], scores, weight[used], **labels
+        )
+
+    def _watch(self, X):
+        """Routing of checked rows, and for each stage the scores it is cut at of those it sees."""
+        kept = [[np.empty(0)] for _ in self._stage_names]
+
+        def see(k, scores, _):
+            acts = self._acting(scores)
+            # A copy: what answers a row may overwrite its scores.
+            only = self._negative
+            kept[k].append(acts.max(axis=1) if only is None else acts[:, only].copy())
+
+        routing = self._route(X, steps=watch_steps(self._steps(), see))
+        return routing, [np.concatenate(parts) for parts in kept]
 
     def measure_costs(self, X, *, n_repeats=5, store=False):
         """Measure the time that each stage takes for a row.
@@ -393,6 +479,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         keeps_last = last is None or isinstance(last, Temperature)
         self._keeps_answers.append(self._negative is not None or keeps_last)
         self.thresholds_ = thresholds
+
+    def _keep_reference(self, scores):
+        """Keep what `monitor` compares with, of the `StageScores` that the thresholds are from."""
+        self._reference = ScoreReference.of_scores(scores, self.thresholds_)
 
     def _keeps_likeliest(self, cuts, calibration):
         """Whether a stage is sure to answer with the one likeliest class, and shows it as such."""

@@ -663,7 +663,6 @@ class ComposableHeadClassifier(MultiStageClassifier):
         )
         if tuned._screen is not None:
             tuned._screen = replace(tuned._screen, closed=None)
-            tuned._close_columns()
             X = tuned._check_rows(X)
             scores, _ = tuned._first_step(X)
             tuned._tell_screen(scores, check_weight(sample_weight, _num_samples(X)))
@@ -841,10 +840,9 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if not heads:
             self._calibrations[-1] = kept
         self._set_thresholds(thresholds)
-        if self._screen is not None:
-            self._close_columns()
-            if codes.size:
-                self._tell_screen(stage_proba[:, 0], weight)
+        self._keep_reference(scores)
+        if self._screen is not None and codes.size:
+            self._tell_screen(stage_proba[:, 0], weight)
 
     def _set_odds(self, X, codes, weight):
         """Set the slope of the log-odds, and what the unknown class is compared by."""
@@ -999,6 +997,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self.classes_, self._columns, self.stage_costs_ = classes, columns, costs
         self._positive = self._find_positive()
         self._set_thresholds(matrix)
+        self._reference = None  # of other classes
 
     def _screened(self, X, y, weight):
         """The first stage and its cuts once classes come that it never saw; None: as they are."""
@@ -1060,15 +1059,15 @@ class ComposableHeadClassifier(MultiStageClassifier):
         cuts = self.thresholds_[0, self._columns].tolist()
         return dict(zip(self._set.labels.tolist(), cuts, strict=True))
 
-    def _close_columns(self):
-        """Never let the first stage answer a class that it does not know."""
-        known = [label in self._screen.scorers for label in self._set.labels.tolist()]
-        closed = np.ones(len(self.classes_), dtype=bool)
-        closed[self._columns[known]] = False
-        if closed.any():
-            thresholds = self.thresholds_.copy()
+    def _set_thresholds(self, thresholds):
+        """As in the other estimators; the first stage never answers a class it does not know."""
+        if self._screen is not None:
+            known = [label in self._screen.scorers for label in self._set.labels.tolist()]
+            closed = np.ones(len(self.classes_), dtype=bool)
+            closed[self._columns[known]] = False
+            thresholds = thresholds.copy()
             thresholds[0, closed] = np.inf
-            self._set_thresholds(thresholds)
+        super()._set_thresholds(thresholds)
 
     def _answered_first(self, scores):
         """Position of the known class that the first stage answers a row with; -1: it passes."""

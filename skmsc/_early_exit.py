@@ -256,6 +256,7 @@ default="uniform"
             if self.calibration is not None:
                 self._calibrations = fit_calibrations(self.calibration, scores, thresholds)
             self._set_thresholds(thresholds)
+            self._keep_reference(scores)
         return self
 
     def exit_distribution(self, X):

@@ -341,6 +341,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = fit_calibrations(self.calibration, seen, thresholds)
             self._set_thresholds(thresholds)
+            self._keep_reference(scores)
             self._warn_of_loose_thresholds(scores)
             if comparisons:
                 self.feedback_comparison_ = {

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import beta
 
 CONFIDENCE = 0.95  # of all intervals in reports
-_SHARES = ("accuracy", "cost_share", "pass_rate", "reference_pass_rate", "recall", "shift")
+_SHARES = ("accuracy", "cost_share", "pass_rate", "reference_pass_rate", "recall", "psi")
 
 
 class StageTable:
