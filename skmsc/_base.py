@@ -70,16 +70,16 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
     ``_stage_names``, ``_calibrations`` (one per stage), ``_positive`` (code of the class that
     reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
-    None), ``_reference`` (what `monitor` compares with, or None), ``_accepts`` (sparse, allow_nan),
-    ``_first_checks_all`` (whether stage 0 refuses what is not finite in any column) and
-    ``_gives_own_arrays`` (for each stage, whether nobody else holds the scores that it gives); the
-    subclass has a method ``_steps()`` that gives the steps for `skmsc.routing.route`, one for each
-    stage.
+    None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
+    stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
+    whether nobody else holds the scores that it gives); the subclass has a method ``_steps()`` that
+    gives the steps for `skmsc.routing.route`, one for each stage.
     """
 
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
     _spread = "geometric"  # of a budget over stages; see `PassBudget`
     _pieces = None  # how rows are routed; see `skmsc.routing.route`
+    _reference = None  # what `monitor` compares with
 
     def _caught(self, X, positive, last_proba):
         """Mask of the positives that the last stage catches; None without a positive class.
@@ -346,18 +346,25 @@ default=None
             self._stage_names, known, routing.stage[used], scores, weight[used], **labels
         )
 
-    def _watch(self, X):
-        """Routing of checked rows, and for each stage the scores it is cut at of those it sees."""
-        kept = [[np.empty(0)] for _ in self._stage_names]
+    def _watch(self, X, keep=None):
+        """Routing of checked rows, and for each stage what it says of those that reach it.
+
+        ``keep(scores)`` is kept of the raw scores, a copy; None: the scores that the stage is cut
+        at, of shape (n_rows_in,).
+        """
+        keep, kept = keep or self._cut_at, [[] for _ in self._stage_names]
 
         def see(k, scores, _):
-            acts = self._acting(scores)
-            # A copy: what answers a row may overwrite its scores.
-            only = self._negative
-            kept[k].append(acts.max(axis=1) if only is None else acts[:, only].copy())
+            kept[k].append(keep(scores))
 
         routing = self._route(X, steps=watch_steps(self._steps(), see))
-        return routing, [np.concatenate(parts) for parts in kept]
+        nothing = keep(np.empty((0, len(self.classes_))))
+        return routing, [np.concatenate([nothing, *parts]) for parts in kept]
+
+    def _cut_at(self, scores):
+        """Score that a stage is cut at, one number a row, from its raw scores."""
+        acts = self._acting(scores)
+        return acts.max(axis=1) if self._negative is None else acts[:, self._negative].copy()
 
     def measure_costs(self, X, *, n_repeats=5, store=False):
         """Measure the time that each stage takes for a row.
