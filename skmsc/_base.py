@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 
 from skmsc._checks import check_weight
 from skmsc._sklearn import (
+    CallbackSupportMixin,
     _check_feature_names,
     _check_n_features,
     _num_samples,
@@ -64,7 +65,7 @@ FITTED = (
 )
 
 
-class MultiStageClassifier(ClassifierMixin, BaseEstimator):
+class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private

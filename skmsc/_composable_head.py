@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._checks import check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
+from skmsc._progress import Progress, told
 from skmsc._sklearn import (
     _check_partial_fit_first_call,
     _num_samples,
@@ -24,6 +25,7 @@ from skmsc._sklearn import (
     _routing_enabled,
     _VisualBlock,
     take_rows,
+    with_callbacks,
 )
 from skmsc.calibration import fit_calibration
 from skmsc.out_of_fold import seeds_for
@@ -134,7 +136,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
     random_state : int, RandomState instance or None, default=None
         Every part whose own `random_state` is None gets a seed from it.
     verbose : int, default=0
-        Verbosity of the jobs; the trunk has its own.
+        Whether to print a line for each fit; above 1 the jobs print theirs, too. A net as the trunk
+        prints its epochs by its own `verbose`.
 
     Attributes
     ----------
@@ -239,6 +242,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self.verbose = verbose
 
     # --- fit ----------------------------------------------------------------------------------
+    @with_callbacks
     def fit(self, X, y, sample_weight=None, *, groups=None, **fit_params):
         """Fit the trunk, freeze it, find the heads, and set the first stage's thresholds.
 
@@ -264,7 +268,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
-        with no_half_fit(self, _ALL_FITTED):
+        with no_half_fit(self, _ALL_FITTED), told(self):
             self._fit(X, y, sample_weight, groups, fit_params)
         return self
 
@@ -699,7 +703,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self._screen = self._measured_costs = None
         if self.first_stage is not None:
             self._screen = self._fit_screen(rows, labels, params.get("first_stage", {}))
-        features = self._fit_trunk(fitter, labels, params.get("trunk", {}))
+        with fitter.progress.task("trunk"):
+            features = self._fit_trunk(fitter, labels, params.get("trunk", {}))
         self._learner = Learner(
             self.head_,
             self.class_prior == "balanced",
@@ -707,7 +712,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
             self.replay_size,
             seeds_for(fitter.seed, "heads", 1)[0],
         )
-        self._learn_heads(rows, features, labels)
+        with fitter.progress.task("heads"):
+            self._learn_heads(rows, features, labels)
         del features
         if expected is not None and len(expected) > len(labels):
             self._set = self._learner.expect(self._set, expected)
@@ -941,7 +947,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             rng=check_random_state(self.random_state),
             cross_fit=False,
             n_jobs=self.n_jobs,
-            verbose=self.verbose,
+            progress=Progress(self),
         )
         if rows.held_out is not None:
             self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
@@ -970,7 +976,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
 
     def _fit_screen(self, rows, labels, params):
         """The first stage, fitted on the training rows."""
-        how = {"n_jobs": self.n_jobs, "verbose": self.verbose}
+        how = {"n_jobs": self.n_jobs, "progress": Progress(self)}
         return Screen.fit(self.first_stage, rows.fitter, labels, params, **how)
 
     # --- classes that come and go -------------------------------------------------------------

@@ -177,13 +177,13 @@ class CostScoreDisplay:
         )
         if costs.min() > 0 and costs.max() > 20 * costs.min():
             ax.set_xscale("log")
-        ax.margins(x=0.06, y=0.1)
+        ax.margins(x=0.17, y=0.1)  # room for labels
         ax.autoscale_view()
         ax.set(xlabel=f"{self.cost_name} (less is better)", ylabel=self.score_name)
         ax.legend(loc="lower right", fontsize="small", frameon=False)
         ax.set_xlim(ax.get_xlim())
         ax.set_ylim(ax.get_ylim())
-        self.texts_ = label_ends(ax, ends, texts) if ends else []
+        self.texts_ = label_ends(ax, ends, texts, turn=1.0) if ends else []
         return self
 
 

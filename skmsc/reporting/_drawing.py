@@ -27,10 +27,11 @@ def get_axes(ax, display, figsize=None):
     return ax, ax.figure
 
 
-def label_ends(ax, ends, texts, least=0.06):
+def label_ends(ax, ends, texts, least=0.06, turn=0.8):
     """Write a text beside each point, (x, y) in data, none closer to another than `least`.
 
-    Distances are shares of the height of the axes, whose limits must be set.
+    Distances are shares of the axes, whose limits must be set; right of `turn` a text is written
+    left of its point.
     """
     at = ax.transAxes.inverted().transform(ax.transData.transform(ends))
     order = np.argsort(at[:, 1], kind="stable")
@@ -42,7 +43,7 @@ def label_ends(ax, ends, texts, least=0.06):
         height[i] = min(height[i], height[i + 1] - least)
     drawn = [None] * len(texts)
     for i, y in zip(order, height, strict=True):
-        side = -1 if at[i, 0] > 0.8 else 1
+        side = -1 if at[i, 0] > turn else 1
         drawn[i] = ax.annotate(
             texts[i],
             ends[i],
