@@ -177,13 +177,16 @@ class CostScoreDisplay:
         )
         if costs.min() > 0 and costs.max() > 20 * costs.min():
             ax.set_xscale("log")
-        ax.margins(x=0.17, y=0.1)  # room for labels
+        ax.margins(x=0.15, y=0.16)
         ax.autoscale_view()
         ax.set(xlabel=f"{self.cost_name} (less is better)", ylabel=self.score_name)
-        ax.legend(loc="lower right", fontsize="small", frameon=False)
+        ax.legend(
+            fontsize="small", frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2
+        )
         ax.set_xlim(ax.get_xlim())
         ax.set_ylim(ax.get_ylim())
-        self.texts_ = label_ends(ax, ends, texts, turn=1.0) if ends else []
+        # Nothing is better than the front: there is room above it and to its left.
+        self.texts_ = label_ends(ax, ends, texts, turn=0.0, lift=0.05) if ends else []
         return self
 
 

@@ -27,15 +27,15 @@ def get_axes(ax, display, figsize=None):
     return ax, ax.figure
 
 
-def label_ends(ax, ends, texts, least=0.06, turn=0.8):
+def label_ends(ax, ends, texts, least=0.06, turn=0.8, lift=0.0):
     """Write a text beside each point, (x, y) in data, none closer to another than `least`.
 
     Distances are shares of the axes, whose limits must be set; right of `turn` a text is written
-    left of its point.
+    left of its point. Each is `lift` above it.
     """
     at = ax.transAxes.inverted().transform(ax.transData.transform(ends))
     order = np.argsort(at[:, 1], kind="stable")
-    height = at[order, 1]
+    height = at[order, 1] + lift
     for i in range(1, len(height)):
         height[i] = max(height[i], height[i - 1] + least)
     height[-1] = min(height[-1], 0.97)

@@ -161,6 +161,11 @@ class MonitorReport(StageTable):
     recall_high: float | None
 
     _blocks = ("labeled",)
+    _headers = {
+        "reference_pass_rate": "reference",
+        "pass_rate_p_value": "p value",
+        "score_p_value": "p value",
+    }
 
     @property
     def shifted(self):

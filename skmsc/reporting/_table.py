@@ -14,10 +14,12 @@ class StageTable:
 
     A column with others named ``..._low`` and ``..._high`` shows them as its interval. What was
     answered as which of more than six classes only the dataframe tells. A subclass may say in
-    ``_blocks`` which columns stand together in a terminal, and in ``_notes`` what is said below.
+    ``_blocks`` which columns stand together in a terminal, in ``_headers`` how they are headed, and
+    in ``_notes`` what is said below.
     """
 
     _blocks = ()  # first columns of the blocks below the first
+    _headers = {}  # of columns whose names are long
 
     def _notes(self):
         """Lines below the table."""
@@ -48,7 +50,8 @@ class StageTable:
                     cell if cell == "-" else f"{cell} [{_text(name, low)}, {_text(name, high)}]"
                     for cell, (low, high) in zip(cells, ends, strict=True)
                 ]
-            header = name.replace("answered_as_", "as ").replace("_", " ")
+            header = self._headers.get(name, name)
+            header = header.replace("answered_as_", "as ").replace("_", " ")
             texts[name] = [header, *cells]
         return texts
 

@@ -145,6 +145,11 @@ def test_columns_of_every_estimator(make):
     assert repr(again.monitor(X[NEW])) == repr(report)
 
 
+def test_lines_fit_a_terminal():
+    lines = repr(MODEL.monitor(X[NEW] * 9, Y[NEW], sample_weight=np.full(1500, 1234.5)))
+    assert max(map(len, lines.splitlines())) <= 100
+
+
 def test_the_reference_of_a_fit_is_the_out_of_fold_scores():
     model = cascade(store_oof=True).fit(X[OLD], Y[OLD])
     negative = model.oof_stage_proba_[:, 0, 0]
