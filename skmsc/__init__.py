@@ -22,7 +22,9 @@ The file list is the flow::
 ``routing.py``
     Which stage answers which row, computing only what is needed.
 ``reporting/``
-    Stage reports and scorers.
+    Stage reports.
+``metrics.py``
+    What stages and errors cost, teams with few reviews; scorers for searches.
 ``model_selection.py``
     Splitters for late and missing labels.
 ``datasets.py``
@@ -36,7 +38,7 @@ from skmsc._composable_head import ComposableHeadClassifier
 from skmsc._early_exit import EarlyExitClassifier
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
 from skmsc.costly_features import CostlyFeatures
-from skmsc.reporting import report, route
+from skmsc.reporting import monitor, report, route
 from skmsc.stages import default_stages
 from skmsc.thresholds import (
     Agreement,
@@ -84,6 +86,7 @@ __all__ = [
     "SurvivorWeights",
     "UniformWeights",
     "default_stages",
+    "monitor",
     "report",
     "route",
 ]

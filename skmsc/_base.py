@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 
 from skmsc._checks import check_weight
 from skmsc._sklearn import (
+    CallbackSupportMixin,
     _check_feature_names,
     _check_n_features,
     _num_samples,
@@ -28,7 +29,8 @@ from skmsc._sklearn import (
     take_rows,
 )
 from skmsc.calibration import Temperature, fit_calibration
-from skmsc.reporting._report import stage_report
+from skmsc.reporting._monitor import ScoreReference, monitor_report
+from skmsc.reporting._report import stage_report, watch_steps
 from skmsc.routing import route
 from skmsc.splits import takes_time
 from skmsc.thresholds import (
@@ -64,13 +66,14 @@ FITTED = (
     "_other_limit",
     "_other_top",
     "_positive",
+    "_reference",
     "_scorer",
     "_scorers",
     "_stage_names",
 )
 
 
-class MultiStageClassifier(ClassifierMixin, BaseEstimator):
+class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
     A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
@@ -85,6 +88,7 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
     _spread = "geometric"  # of a budget over stages; see `PassBudget`
     _pieces = None  # how rows are routed; see `skmsc.routing.route`
+    _reference = None  # what `monitor` compares with
 
     def _caught(self, X, positive, last_proba):
         """Mask of the positives that the last stage catches; None without a positive class.
@@ -283,9 +287,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         refuse_blind_raise(thresholds, self.thresholds_, matrix, scores)
         tuned = self._copy() if copy else self
         tuned._set_thresholds(matrix, thresholds, scores)
+        tuned._keep_reference(scores)
         return tuned
 
-    def report(self, X, y=None, *, sample_weight=None):
+    def report(self, X, y=None, *, sample_weight=None, measure_time=False):
         """Tell, stage by stage, how many rows came in, left, and what was lost.
 
         Parameters
@@ -296,6 +301,8 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             Labels; without them the report tells rows and costs only.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights; every count then is a sum of weights.
+        measure_time : bool, default=False
+            Whether to tell how long each stage took for the rows that reached it.
 
         Returns
         -------
@@ -310,7 +317,11 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
                 kept.append(scores.copy())
             return self._answer(k, scores)
 
-        routing = self._route(X, answer)
+        seconds, steps = np.zeros(last + 1), None
+        if measure_time:
+            steps = watch_steps(self._steps(), lambda k, _, taken: np.add.at(seconds, k, taken))
+        routing = self._route(X, answer, steps)
+        answers = routing.proba.argmax(axis=1)
         positive = None if codes is None else self._is_positive(codes)
         if positive is not None:
             positive &= weight > 0
@@ -324,11 +335,103 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
             self._stage_names,
             routing.stage,
             weight,
+            answer=answers,
+            classes=self.classes_.tolist(),
             stage_costs=self.stage_costs_,
-            correct=None if codes is None else routing.proba.argmax(axis=1) == codes,
+            seconds=seconds if measure_time else None,
+            correct=None if codes is None else answers == codes,
             positive=positive,
             caught=caught,
         )
+
+    def monitor(self, X, y=None, *, reference=None, label_weight=None, sample_weight=None):
+        """Compare new rows with earlier ones, such as those that the thresholds were set on.
+
+        Pass rates and score distributions need no labels. Where some labels are known, the report
+        also estimates what each stage lost.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+            New rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels, of any value where they are not known.
+        reference : {array-like, sparse matrix, dataframe} of shape (n_reference, n_features), \
+default=None
+            Rows to compare with, best ones that nothing was fitted on. None: those that the
+            thresholds were set on, of which histograms are kept.
+        label_weight : array-like of shape (n_samples,), default=None
+            How many rows each label stands for: 0 where the label is not known, 1 where it surely
+            is, and one over the chance for rows that were drawn to be labelled, such as a shadow
+            sample of those that an early stage rejected. A mask tells which labels are known and
+            stand for all rows of their stage alike. None: every row has a label.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; every count then is a sum of weights.
+
+        Returns
+        -------
+        report : skmsc.reporting.MonitorReport
+
+        Raises
+        ------
+        ValueError
+            When there is nothing to compare with: the thresholds were set on no rows, or classes
+            have come or gone since.
+        """
+        X = self._check_rows(X)
+        known = self._reference
+        if reference is not None:
+            reference = self._check_rows(reference)
+            routing, scores = self._watch(reference)
+            known = ScoreReference.of(routing.stage, scores, np.ones(routing.stage.size))
+        elif known is None:
+            raise ValueError(
+                "There is nothing to compare with, as the thresholds were set on no rows, or "
+                "classes have come or gone since: give rows as reference."
+            )
+        if y is None and label_weight is not None:
+            raise ValueError("label_weight needs y.")
+        if label_weight is not None:
+            label_weight = check_weight(label_weight, _num_samples(X), "label_weight")
+            y = np.array(y)
+            if y.shape == label_weight.shape:
+                y[label_weight == 0] = self.classes_[0]
+        codes, weight = self._check_labels(X, y, None)
+        if codes is not None:
+            label_weight = weight if label_weight is None else weight * label_weight
+        weight = check_weight(sample_weight, _num_samples(X))
+
+        routing, scores = self._watch(X)
+        used, labels = weight > 0, {}
+        if codes is not None:
+            wrong, positive = routing.proba.argmax(axis=1) != codes, self._is_positive(codes)
+            labels["label_weight"] = label_weight[used]
+            labels["wrong"] = (wrong if positive is None else wrong & positive)[used]
+            labels["positive"] = None if positive is None else positive[used]
+        scores = [score[used[routing.stage >= k]] for k, score in enumerate(scores)]
+        return monitor_report(
+            self._stage_names, known, routing.stage[used], scores, weight[used], **labels
+        )
+
+    def _watch(self, X, keep=None):
+        """Routing of checked rows, and for each stage what it says of those that reach it.
+
+        ``keep(scores)`` is kept of the raw scores, a copy; None: the scores that the stage is cut
+        at, of shape (n_rows_in,).
+        """
+        keep, kept = keep or self._cut_at, [[] for _ in self._stage_names]
+
+        def see(k, scores, _):
+            kept[k].append(keep(scores))
+
+        routing = self._route(X, steps=watch_steps(self._steps(), see))
+        nothing = keep(np.empty((0, len(self.classes_))))
+        return routing, [np.concatenate([nothing, *parts]) for parts in kept]
+
+    def _cut_at(self, scores):
+        """Score that a stage is cut at, one number a row, from its raw scores."""
+        acts = self._acting(scores)
+        return acts.max(axis=1) if self._negative is None else acts[:, self._negative].copy()
 
     def measure_costs(self, X, *, n_repeats=5, store=False):
         """Measure the time that each stage takes for a row.
@@ -374,10 +477,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         """Whether a `thresholds` argument looks at the last stage's scores."""
         return needs_last_stage(thresholds)
 
-    def _route(self, X, answer=None):
+    def _route(self, X, answer=None, steps=None):
         """Routing of checked rows."""
         return route(
-            self._steps(),
+            steps or self._steps(),
             X,
             self.thresholds_,
             self.stage_costs_,
@@ -473,6 +576,10 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         last = self._calibrations[-1]
         keeps_last = last is None or isinstance(last, Temperature)
         self._keeps_answers.append(self._negative is not None or keeps_last)
+
+    def _keep_reference(self, scores):
+        """Keep what `monitor` compares with, of the `StageScores` that the thresholds are from."""
+        self._reference = ScoreReference.of_scores(scores, self.thresholds_)
 
     def _keeps_likeliest(self, cuts, calibration):
         """Whether a stage is sure to answer with the one likeliest class, and shows it as such."""

@@ -398,6 +398,7 @@ class ChangesClasses:
         self.classes_, self._columns, self.stage_costs_ = classes, columns, costs
         self._positive = self._find_positive()
         self._set_thresholds(matrix)
+        self._reference = None  # of other classes
 
     def _screened(self, X, y, weight):
         """The first stage and its cuts once classes come that it never saw; None: as they are."""

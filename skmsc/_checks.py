@@ -41,12 +41,17 @@ def as_numbers(values, message):
     return array.astype(np.float64)
 
 
-def check_weight(sample_weight, n_samples):
+def check_weight(sample_weight, n_samples, name="sample_weight"):
     """Weights as an array of shape (n_samples,), ones for None; not all of them may be 0."""
     rows = np.broadcast_to(0.0, n_samples)  # only their number matters to the check
-    weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+    try:
+        weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+    except ValueError as error:
+        if name == "sample_weight":
+            raise
+        raise ValueError(f"{name} must be weights of the rows: {error}") from error
     if not weight.any():
-        raise ValueError("sample_weight is zero for every row; give some row a weight.")
+        raise ValueError(f"{name} is zero for every row; give some row a weight.")
     return weight
 
 

@@ -14,11 +14,13 @@ from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
 from skmsc._changing_classes import ChangesClasses
 from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
+from skmsc._progress import Progress, told
 from skmsc._sklearn import (
     _num_samples,
     _raise_for_params,
     _routing_enabled,
     _VisualBlock,
+    with_callbacks,
 )
 from skmsc.calibration import fit_calibration
 from skmsc.out_of_fold import seeds_for
@@ -118,7 +120,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     random_state : int, RandomState instance or None, default=None
         Every part whose own `random_state` is None gets a seed from it.
     verbose : int, default=0
-        Verbosity of the jobs; the trunk has its own.
+        Whether to print a line for each fit; above 1 the jobs print theirs, too. A net as the trunk
+        prints its epochs by its own `verbose`.
 
     Attributes
     ----------
@@ -237,6 +240,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         self.verbose = verbose
 
     # --- fit ----------------------------------------------------------------------------------
+    @with_callbacks
     def fit(self, X, y, sample_weight=None, *, groups=None, **fit_params):
         """Fit the trunk, freeze it, find the heads, and set the first stage's thresholds.
 
@@ -262,7 +266,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
-        with no_half_fit(self, self._fitted_names):
+        with no_half_fit(self, self._fitted_names), told(self):
             self._fit(X, y, sample_weight, groups, fit_params)
         return self
 
@@ -318,7 +322,6 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         )
         if tuned._screen is not None:
             tuned._screen = replace(tuned._screen, closed=None)
-            tuned._close_columns()
             X = tuned._check_rows(X)
             scores, _ = tuned._first_step(X)
             tuned._tell_screen(scores, check_weight(sample_weight, _num_samples(X)))
@@ -355,7 +358,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         self._screen = self._measured_costs = None
         if self.first_stage is not None:
             self._screen = self._fit_screen(rows, labels, params.get("first_stage", {}))
-        features = self._fit_trunk(fitter, labels, params.get("trunk", {}))
+        with fitter.progress.task("trunk"):
+            features = self._fit_trunk(fitter, labels, params.get("trunk", {}))
         self._learner = Learner(
             self.head_,
             self.class_prior == "balanced",
@@ -363,7 +367,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             self.replay_size,
             seeds_for(fitter.seed, "heads", 1)[0],
         )
-        self._learn_heads(rows, features, labels)
+        with fitter.progress.task("heads"):
+            self._learn_heads(rows, features, labels)
         del features
         if expected is not None and len(expected) > len(labels):
             self._set = self._learner.expect(self._set, expected)
@@ -494,11 +499,10 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             self._calibrations = fit_calibrations("temperature", scores, thresholds)
         if not heads:
             self._calibrations[-1] = kept
-        self._set_thresholds(thresholds)
-        if self._screen is not None:
-            self._close_columns()
-            if codes.size:
-                self._tell_screen(stage_proba[:, 0], weight)
+        self._set_thresholds(thresholds, self.thresholds, scores)
+        self._keep_reference(scores)
+        if self._screen is not None and codes.size:
+            self._tell_screen(stage_proba[:, 0], weight)
 
     def _set_odds(self, X, codes, weight):
         """Set the slope of the log-odds, and what the unknown class is compared by."""
@@ -597,7 +601,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             rng=check_random_state(self.random_state),
             cross_fit=False,
             n_jobs=self.n_jobs,
-            verbose=self.verbose,
+            progress=Progress(self),
         )
         if rows.held_out is not None:
             self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
@@ -626,7 +630,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
 
     def _fit_screen(self, rows, labels, params):
         """The first stage, fitted on the training rows."""
-        how = {"n_jobs": self.n_jobs, "verbose": self.verbose}
+        how = {"n_jobs": self.n_jobs, "progress": Progress(self)}
         return Screen.fit(self.first_stage, rows.fitter, labels, params, **how)
 
     # --- classes and costs -------------------------------------------------------------------
@@ -637,15 +641,15 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         cuts = self.thresholds_[0, self._columns].tolist()
         return dict(zip(self._set.labels.tolist(), cuts, strict=True))
 
-    def _close_columns(self):
-        """Never let the first stage answer a class that it does not know."""
-        known = [label in self._screen.scorers for label in self._set.labels.tolist()]
-        closed = np.ones(len(self.classes_), dtype=bool)
-        closed[self._columns[known]] = False
-        if closed.any():
-            thresholds = self.thresholds_.copy()
+    def _set_thresholds(self, thresholds, policy=None, scores=None):
+        """As in the other estimators; the first stage never answers a class it does not know."""
+        if self._screen is not None:
+            known = [label in self._screen.scorers for label in self._set.labels.tolist()]
+            closed = np.ones(len(self.classes_), dtype=bool)
+            closed[self._columns[known]] = False
+            thresholds = thresholds.copy()
             thresholds[0, closed] = np.inf
-            self._set_thresholds(thresholds)
+        super()._set_thresholds(thresholds, policy, scores)
 
     def _answered_first(self, scores):
         """Position of the known class that the first stage answers a row with; -1: it passes."""

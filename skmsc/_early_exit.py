@@ -11,7 +11,14 @@ from sklearn.utils import check_random_state
 
 from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, given
 from skmsc._checks import check_weight, is_number, no_half_fit
-from skmsc._sklearn import _routing_enabled, _VisualBlock, is_dataframe, take_rows
+from skmsc._progress import Progress, told
+from skmsc._sklearn import (
+    _routing_enabled,
+    _VisualBlock,
+    is_dataframe,
+    take_rows,
+    with_callbacks,
+)
 from skmsc._splitters import TimeDelaySplit
 from skmsc.calibration import check_calibration
 from skmsc.out_of_fold import seeds_for
@@ -110,7 +117,8 @@ default="uniform"
     random_state : int, RandomState instance or None, default=None
         Every part whose own `random_state` is None gets a seed from it.
     verbose : int, default=0
-        Verbosity of the jobs; the network has its own.
+        Whether to print a line for each fit; above 1 the jobs print theirs, too. The network prints
+        its epochs by its own `verbose`.
 
     Attributes
     ----------
@@ -213,6 +221,7 @@ default="uniform"
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     def fit(
         self,
         X,
@@ -250,7 +259,7 @@ default="uniform"
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
-        with no_half_fit(self, FITTED):
+        with no_half_fit(self, FITTED), told(self):
             self._check_parameters()
             fit_params |= given(
                 false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
@@ -283,6 +292,7 @@ default="uniform"
             if self.calibration is not None:
                 self._calibrations = fit_calibrations(self.calibration, scores, thresholds)
             self._set_thresholds(thresholds, self.thresholds, scores)
+            self._keep_reference(scores)
         return self
 
     def exit_distribution(self, X):
@@ -367,7 +377,7 @@ default="uniform"
             rng=check_random_state(self.random_state),
             cross_fit=self.first_stage is not None,
             n_jobs=self.n_jobs,
-            verbose=self.verbose,
+            progress=Progress(self),
         )
         absent = np.setdiff1d(np.arange(len(self.classes_)), rows.fitter.codes)
         if absent.size:
@@ -462,15 +472,16 @@ default="uniform"
             confidence = np.nan_to_num(first.proba.max(axis=1), nan=0.0)
         seed = seeds_for(fitter.seed, "exit_weighting", 1)[0]
         try:
-            self.net_ = net.fit_exits(
-                fitter.X,
-                fitter.classes[fitter.codes],
-                fitter.sample_weight,
-                rows.stage_params.get("net"),
-                split=split,
-                weigher=start_weigher(self.exit_weighting, seed),
-                first_confidence=confidence,
-            )
+            with fitter.progress.task("net"):
+                self.net_ = net.fit_exits(
+                    fitter.X,
+                    fitter.classes[fitter.codes],
+                    fitter.sample_weight,
+                    rows.stage_params.get("net"),
+                    split=split,
+                    weigher=start_weigher(self.exit_weighting, seed),
+                    first_confidence=confidence,
+                )
         except Exception as error:
             error.add_note("This happened in the fit of the net.")
             raise

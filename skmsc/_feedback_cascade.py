@@ -17,10 +17,12 @@ from skmsc._checks import (
     is_number,
     no_half_fit,
 )
+from skmsc._progress import Progress, told
 from skmsc._sklearn import (
     _BaseComposition,
     _VisualBlock,
     take_rows,
+    with_callbacks,
 )
 from skmsc.calibration import check_calibration
 from skmsc.out_of_fold import CrossFit
@@ -133,7 +135,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         Every part of a stage whose own `random_state` is None gets a seed from it, the stage's
         name and the fold.
     verbose : int, default=0
-        Verbosity of the jobs.
+        Whether to print a line for each fit of a stage; above 1 the jobs print theirs, too. A net
+        prints its epochs by its own `verbose`.
 
     Attributes
     ----------
@@ -285,6 +288,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._set_params("stages", **params)
         return self
 
+    @with_callbacks
     def fit(
         self,
         X,
@@ -323,7 +327,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             When an argument is not valid, a class is missing from a training part of `cv`, or the
             policy of `thresholds` cannot be met.
         """
-        with no_half_fit(self, FITTED):
+        with no_half_fit(self, FITTED), told(self):
             pairs, costs = self._check_parameters()
             fit_params |= given(
                 false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
@@ -363,6 +367,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             thresholds = fit_thresholds(self.thresholds, scores)
             self._calibrations = fit_calibrations(self.calibration, seen, thresholds)
             self._set_thresholds(thresholds, self.thresholds, scores)
+            self._keep_reference(scores)
             self._warn_of_loose_thresholds(scores)
             if comparisons:
                 self.feedback_comparison_ = {
@@ -480,7 +485,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             rng=check_random_state(self.random_state),
             n_jobs=self.n_jobs,
             memory=self.memory,
-            verbose=self.verbose,
+            progress=Progress(self),
         )
         if rows.held_out is not None:
             self._check_held_out(rows.held_out[0], n_stages=len(pairs))

@@ -24,7 +24,20 @@ try:  # scikit-learn >= 1.7
 except ImportError:
     from sklearn.utils._estimator_html_repr import _VisualBlock
 
+try:  # scikit-learn >= 1.9
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:
+        """No callbacks before scikit-learn 1.9."""
+
+    def with_callbacks(method):
+        """The method as it is."""
+        return method
+
+
 __all__ = [
+    "CallbackSupportMixin",
     "Interval",
     "StrOptions",
     "_BaseComposition",
@@ -40,6 +53,7 @@ __all__ = [
     "is_dataframe",
     "own_request",
     "take_rows",
+    "with_callbacks",
 ]
 
 

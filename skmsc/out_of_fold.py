@@ -102,8 +102,8 @@ class CrossFitter:
         Number of jobs for the fits of a stage.
     memory : None, str or joblib.Memory
         Cache of the fits.
-    verbose : int
-        Verbosity of the jobs.
+    progress : Progress or None
+        What is told of each fit.
     """
 
     X: object
@@ -115,7 +115,7 @@ class CrossFitter:
     X_held_out: object = None
     n_jobs: int | None = None
     memory: object = None
-    verbose: int = 0
+    progress: object = None
 
     @cached_property
     def tested(self):
@@ -266,8 +266,9 @@ class CrossFitter:
         for lesson, seed, rows in zip(lessons[1:], seeds[1:], asked[1:], strict=True):
             job = delayed(score_one)
             jobs.append(job(stage, self.X, lesson, params, seed, rows, name, self.classes, **key))
+        parts = ["all rows", *(f"fold {j} of {len(jobs) - 1}" for j in range(1, len(jobs)))]
         try:
-            fitted, *scores = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(jobs)
+            fitted, *scores = run_jobs(jobs, f"stage {name!r}", parts, self.n_jobs, self.progress)
         except Exception as error:
             error.add_note(f"This happened in the fit of stage {name!r}.")
             raise
@@ -301,6 +302,21 @@ class CrossFitter:
             "sigmoid", raw[self.scored], codes, weight, from_decisions=True
         )
         return replace(scorer, decision_map=decision_map)
+
+
+def run_jobs(jobs, name, parts, n_jobs, progress):
+    """Results of joblib's jobs, in order; `progress`, if any, is told of each part of a task."""
+    if progress is None:
+        return Parallel(n_jobs=n_jobs)(jobs)
+    results = []
+    with progress.task(name, len(jobs)) as done:
+        parallel = Parallel(
+            n_jobs=n_jobs, verbose=max(progress.verbose - 1, 0), return_as="generator"
+        )
+        for part, result in zip(parts, parallel(jobs), strict=True):
+            results.append(result)
+            done(part)
+    return results
 
 
 def _mapped(decision_map, raw):

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from skmsc.calibration import fit_calibration
-from skmsc.out_of_fold import seeds_for
+from skmsc.out_of_fold import run_jobs, seeds_for
 from skmsc.stages import StageScorer, count_multiply_adds, fit_stage, split_costly
 
 __all__ = []  # for the package's own use
@@ -37,14 +37,14 @@ class Screen:
     closed: dict | None = None
 
     @classmethod
-    def fit(cls, stage, fitter, labels, params, *, n_jobs, verbose):
+    def fit(cls, stage, fitter, labels, params, *, n_jobs, progress):
         """Fit a copy for each class on the rows of a `CrossFitter`."""
         weight, X = fitter.sample_weight, fitter.X
         fetch, stage = split_costly("first_stage", stage)
         if fetch is not None:
             _, fetch = fetch
             X = fetch.fit_transform(X)
-        fitted = Parallel(n_jobs=n_jobs, verbose=verbose)(
+        jobs = [
             delayed(fit_stage)(
                 stage,
                 X,
@@ -55,7 +55,9 @@ class Screen:
                 params=params,
             )
             for k, seed in enumerate(seeds_for(fitter.seed, "first_stage", len(labels)))
-        )
+        ]
+        parts = [f"class {label!r}" for label in labels.tolist()]
+        fitted = run_jobs(jobs, "stage 'first_stage'", parts, n_jobs, progress)
         scorers = {}
         for k, label in enumerate(labels.tolist()):
             scorer = StageScorer.of("first_stage", fitted[k], np.array([False, True]))

@@ -174,7 +174,7 @@ def choose_training_rows(
     cross_fit : bool, default=True
         Whether anything will be fitted out-of-fold; else there are no splits.
     **fitter_params : dict
-        n_jobs, memory and verbose of the `CrossFitter`.
+        n_jobs, memory and progress of the `CrossFitter`.
 
     Returns
     -------

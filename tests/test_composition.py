@@ -63,7 +63,7 @@ from skmsc import (
     PassBudget,
     RecallFloor,
 )
-from skmsc.reporting import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
+from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
 
 X, y = make_classification(
     300, 6, n_informative=4, n_redundant=0, weights=[0.8], flip_y=0.05, random_state=0

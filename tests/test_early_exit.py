@@ -694,7 +694,8 @@ def test_a_report_of_many_classes():
     model = with_thresholds(fitted(3), [0.7, 0.8])
     columns, stage = model.report(X3, y3).columns, model.route(X3).stage
     assert list(columns) == [
-        "stage", "rows_in", "answered", "passed", "pass_rate", "cost", "accuracy",
+        "stage", "rows_in", "answered", "answered_as_0", "answered_as_1", "answered_as_2", "passed",
+        "pass_rate", "cost", "cost_share", "accuracy",
     ]  # fmt: skip
     assert columns["stage"] == ("first_stage", "exit_1", "exit_2")
     np.testing.assert_array_equal(columns["answered"], np.bincount(stage))
@@ -709,8 +710,9 @@ def test_a_report_of_two_classes():
     report, stage = model.report(X, y, sample_weight=weight), model.route(X).stage
     columns, wrong = report.columns, model.predict(X) != y
     assert list(columns) == [
-        "stage", "rows_in", "answered", "passed", "pass_rate", "cost", "positives_in",
-        "positives_lost", "cumulative_recall", "accuracy",
+        "stage", "rows_in", "answered", "answered_as_0", "answered_as_1", "passed", "pass_rate",
+        "cost", "cost_share", "positives_in", "positives_lost", "positives_kept",
+        "cumulative_recall", "cumulative_recall_low", "cumulative_recall_high", "accuracy",
     ]  # fmt: skip
     lost = [weight[(stage == k) & (y == 1) & wrong].sum() for k in range(3)]
     np.testing.assert_allclose(columns["positives_lost"], lost)

@@ -56,9 +56,9 @@ from skmsc import (
     PassBudget,
     RecallFloor,
 )
+from skmsc.metrics import neg_pass_rate_scorer, retained_recall_scorer
 from skmsc.model_selection import LabeledTestFolds, TimeDelaySplit
 from skmsc.neural import TabularNet
-from skmsc.reporting import neg_pass_rate_scorer, retained_recall_scorer
 from skmsc.training import reverse
 
 N = 260

@@ -1,18 +1,21 @@
-"""Reports: what each stage did, as tables and as scores for searches."""
+"""Reports: what each stage did, whether new rows are like those before, and pictures of both."""
 
+from skmsc.reporting._calibration_display import StageCalibrationDisplay
+from skmsc.reporting._cost_display import CostScoreDisplay
+from skmsc.reporting._flow_display import StageFlowDisplay
+from skmsc.reporting._monitor import MonitorReport
 from skmsc.reporting._report import StageReport
-from skmsc.reporting._scorers import (
-    neg_mean_cost_scorer,
-    neg_pass_rate_scorer,
-    retained_recall_scorer,
-)
-from skmsc.reporting._unwrap import report, route
+from skmsc.reporting._threshold_display import ThresholdDisplay
+from skmsc.reporting._unwrap import monitor, report, route
 
 __all__ = [
+    "CostScoreDisplay",
+    "MonitorReport",
+    "StageCalibrationDisplay",
+    "StageFlowDisplay",
     "StageReport",
-    "neg_mean_cost_scorer",
-    "neg_pass_rate_scorer",
+    "ThresholdDisplay",
+    "monitor",
     "report",
-    "retained_recall_scorer",
     "route",
 ]

@@ -1,17 +1,20 @@
 """The stage report: a table with a row for each stage."""
 
+import time
 from dataclasses import dataclass
-from html import escape
+from functools import partial
 
 import numpy as np
 
+from skmsc.reporting._table import StageTable, binomial_interval, effective_size
 
-@dataclass(frozen=True)
-class StageReport:
+
+@dataclass(frozen=True, repr=False)
+class StageReport(StageTable):
     """What each stage did with the rows that reached it.
 
-    Prints as a table, and shows as one in a notebook. Which columns there are depends on what was
-    known: labels, a positive class, costs.
+    Prints as a table, shows as one in a notebook, and `to_frame` makes it a dataframe. Which
+    columns there are depends on what was known: labels, a positive class, costs, time.
 
     Attributes
     ----------
@@ -20,15 +23,21 @@ class StageReport:
 
         - ``stage``: its name;
         - ``rows_in``, ``answered``, ``passed``: (weighted) numbers of rows;
+        - ``answered_as_...``: the answered rows by the class that they were answered with, one
+          column for each;
         - ``pass_rate``: share of all rows that reach the stage;
         - ``cost``: mean cost of a row (of all rows) at the stage, in units of ``stage_costs``;
+        - ``cost_share``: its share of the cost of all stages;
+        - ``seconds``: time that the stage took for the rows that reached it, where it was measured;
         - ``positives_in``, ``positives_lost``: positives that reach the stage, and those that it
           answered as negative;
+        - ``positives_kept``: positives that no stage so far has answered as negative;
         - ``retained_recall``: share of the caught positives (those that the last stage would
           catch) that no stage so far has answered as negative; the last stage's is that of the
           stage before it, since it catches what it catches;
         - ``cumulative_recall``: share of all positives that no stage so far has answered as
-          negative;
+          negative; ``..._low`` and ``..._high`` are the ends of the 95 % Clopper-Pearson interval
+          of either recall. Weights are taken as those of a sample, with Kish's effective size;
         - ``accuracy``: share of the answered rows that were answered with their class.
     n_rows : float
         (Weighted) number of rows.
@@ -44,7 +53,7 @@ class StageReport:
     ...     thresholds=PassBudget(0.25), stage_costs=[1, 10], random_state=0
     ... )
     >>> model.fit(X, y).report(X)
-    stage   rows in  answered  passed  pass rate  cost
+    stage   rows in  answered  as 0  as 1  passed  pass rate  cost  cost share
     screen      300       ...
     final        ...
     mean cost of a row: ...
@@ -54,53 +63,24 @@ class StageReport:
     n_rows: float
     mean_cost: float | None
 
-    def to_frame(self):
-        """Give the report as a dataframe.
+    _blocks = ("positives_in",)
 
-        Returns
-        -------
-        frame : pandas.DataFrame
-            Indexed by stage.
-        """
-        import pandas as pd
-
-        return pd.DataFrame(self.columns).set_index("stage")
-
-    def _texts(self):
-        """Header and cells as text: a list of columns."""
-        return [
-            [name.replace("_", " "), *(_text(name, value) for value in values)]
-            for name, values in self.columns.items()
-        ]
-
-    def _footer(self):
-        """Closing line, or an empty text."""
-        return "" if self.mean_cost is None else f"mean cost of a row: {self.mean_cost:.4g}"
-
-    def __repr__(self):
-        columns = self._texts()
-        widths = [max(map(len, column)) for column in columns]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in zip(*columns, strict=True)
-        ]
-        return "\n".join([*lines, self._footer()]).rstrip()
-
-    def _repr_html_(self):
-        header, *rows = zip(*self._texts(), strict=True)
-        cells = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-        )
-        footer = f"<p>{escape(self._footer())}</p>" if self._footer() else ""
-        return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>{footer}"
+    def _notes(self):
+        return [] if self.mean_cost is None else [f"mean cost of a row: {self.mean_cost:.4g}"]
 
 
 def stage_report(
-    names, stage, sample_weight, *, stage_costs=None, correct=None, positive=None, caught=None
+    names,
+    stage,
+    sample_weight,
+    *,
+    answer=None,
+    classes=(),
+    stage_costs=None,
+    seconds=None,
+    correct=None,
+    positive=None,
+    caught=None,
 ):
     """Build a `StageReport` from the routing of rows.
 
@@ -112,8 +92,14 @@ def stage_report(
         Which stage answered each row.
     sample_weight : ndarray of shape (n_samples,)
         Weights; ones give plain counts.
+    answer : ndarray of shape (n_samples,), default=None
+        Code of the class that each row was answered with.
+    classes : sequence of length n_classes, default=()
+        Their labels.
     stage_costs : ndarray of shape (n_stages,), default=None
         Cost of running each stage on one row.
+    seconds : ndarray of shape (n_stages,), default=None
+        Time that each stage took.
     correct : mask of shape (n_samples,), default=None
         Whether the answer was the row's class.
     positive : mask of shape (n_samples,), default=None
@@ -135,28 +121,39 @@ def stage_report(
         """Weight that reaches each stage, from the weight that each answers."""
         return np.cumsum(answered[::-1])[::-1]
 
+    def add_share(name, lost, rows):
+        """Add what is left of rows, cumulatively, as a share with its interval."""
+        share = np.clip(1 - np.cumsum(lost) / answered_by(rows).sum(), 0.0, 1.0)
+        columns[name] = share
+        ends = binomial_interval(share, effective_size(sample_weight[rows]))
+        columns[f"{name}_low"], columns[f"{name}_high"] = ends
+
     answered = answered_by(1)
     rows_in = reaching(answered)
     n_rows = answered.sum()
-    columns = {
-        "stage": tuple(names),
-        "rows_in": rows_in,
-        "answered": answered,
-        "passed": rows_in - answered,
-        "pass_rate": rows_in / n_rows,
-    }
+    columns = {"stage": tuple(names), "rows_in": rows_in, "answered": answered}
+    for c, label in enumerate(classes):
+        columns[f"answered_as_{label}"] = answered_by(answer == c)
+    columns["passed"] = rows_in - answered
+    columns["pass_rate"] = rows_in / n_rows
+    mean_cost = None
     if stage_costs is not None:
         columns["cost"] = rows_in / n_rows * stage_costs
+        mean_cost = float(columns["cost"].sum())
+        columns["cost_share"] = columns["cost"] / (mean_cost or np.nan)
+    if seconds is not None:
+        columns["seconds"] = seconds
     if positive is not None:
         lost = answered_by(positive & ~correct)
         columns["positives_in"] = reaching(answered_by(positive))
         columns["positives_lost"] = lost
+        columns["positives_kept"] = answered_by(positive).sum() - np.cumsum(lost)
         if caught is not None and caught.any():
             early_loss = answered_by(caught & ~correct)
             early_loss[-1] = 0.0
-            columns["retained_recall"] = 1 - np.cumsum(early_loss) / answered_by(caught).sum()
+            add_share("retained_recall", early_loss, caught)
         if positive.any():
-            columns["cumulative_recall"] = 1 - np.cumsum(lost) / answered_by(positive).sum()
+            add_share("cumulative_recall", lost, positive)
     if correct is not None and (caught is None or not caught.any()):
         with np.errstate(invalid="ignore"):
             columns["accuracy"] = answered_by(correct) / answered
@@ -166,18 +163,17 @@ def stage_report(
             for name, values in columns.items()
         },
         n_rows=float(n_rows),
-        mean_cost=None if stage_costs is None else float(columns["cost"].sum()),
+        mean_cost=mean_cost,
     )
 
 
-def _text(name, value):
-    """A cell: counts without decimals where they are whole, shares with three."""
-    if name == "stage":
-        return value
-    if np.isnan(value):
-        return "-"
-    if name in ("pass_rate", "retained_recall", "cumulative_recall", "accuracy"):
-        return f"{value:.3f}"
-    if name == "cost":
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+def watch_steps(steps, see):
+    """Steps of a routing that call ``see(k, scores, seconds)`` after each run of step k."""
+
+    def watched(k, step, carry):
+        start = time.perf_counter()
+        scores, carry = step(carry)
+        see(k, scores, time.perf_counter() - start)
+        return scores, carry
+
+    return [partial(watched, k, step) for k, step in enumerate(steps)]

@@ -72,7 +72,7 @@ def route(estimator, X):
     return model.route(X)
 
 
-def report(estimator, X, y=None, *, sample_weight=None):
+def report(estimator, X, y=None, *, sample_weight=None, measure_time=False):
     """Report what each stage of the classifier inside an estimator does.
 
     Parameters
@@ -85,6 +85,8 @@ def report(estimator, X, y=None, *, sample_weight=None):
         Labels.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights.
+    measure_time : bool, default=False
+        Whether to tell how long each stage took for the rows that reached it.
 
     Returns
     -------
@@ -105,4 +107,53 @@ def report(estimator, X, y=None, *, sample_weight=None):
     ('screen', 'final')
     """
     model, X = unwrap(estimator, X)
-    return model.report(X, y, sample_weight=sample_weight)
+    return model.report(X, y, sample_weight=sample_weight, measure_time=measure_time)
+
+
+def monitor(estimator, X, y=None, *, reference=None, label_weight=None, sample_weight=None):
+    """Compare new rows with earlier ones, such as those that the thresholds were set on.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted multi-stage classifier, or a pipeline, search or threshold wrapper around one.
+    X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
+        New rows as the estimator takes them.
+    y : array-like of shape (n_samples,), default=None
+        Labels, of any value where they are not known.
+    reference : {array-like, sparse matrix, dataframe} of shape (n_reference, n_features), \
+default=None
+        Rows to compare with, as the estimator takes them. None: those that the thresholds were set
+        on.
+    label_weight : array-like of shape (n_samples,), default=None
+        How many rows each label stands for: 0 where it is not known, 1 where it surely is, one over
+        the chance for rows that were drawn to be labelled. None: every row has a label.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    report : skmsc.reporting.MonitorReport
+
+    Raises
+    ------
+    TypeError
+        When there is no multi-stage classifier inside.
+    ValueError
+        When there is nothing to compare with.
+
+    Examples
+    --------
+    >>> import skmsc
+    >>> from sklearn.datasets import make_classification
+    >>> X, y = make_classification(900, weights=[0.8], random_state=0)
+    >>> model = skmsc.FeedbackCascadeClassifier(thresholds=skmsc.PassBudget(0.3), random_state=0)
+    >>> skmsc.monitor(model.fit(X[:600], y[:600]), X[600:]).columns["verdict"][0]
+    'steady'
+    """
+    model, X = unwrap(estimator, X)
+    if reference is not None:
+        reference = unwrap(estimator, reference)[1]
+    return model.monitor(
+        X, y, reference=reference, label_weight=label_weight, sample_weight=sample_weight
+    )

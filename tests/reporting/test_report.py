@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.datasets import make_classification
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.frozen import FrozenEstimator
@@ -12,12 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skmsc
-from skmsc.reporting import (
-    neg_mean_cost_scorer,
-    neg_pass_rate_scorer,
-    retained_recall_scorer,
-)
+from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
 from skmsc.reporting._report import stage_report
+from skmsc.reporting._table import binomial_interval, effective_size
 
 X, Y = make_classification(400, weights=[0.8], random_state=0)
 
@@ -45,23 +43,54 @@ def by_hand():
 def test_columns_by_hand():
     stage, positive, correct, caught = by_hand()
     report = stage_report(
-        ["a", "b", "c"], stage, np.ones(10), stage_costs=np.array([1.0, 2.0, 5.0]),
-        correct=correct, positive=positive, caught=caught,
+        ["a", "b", "c"], stage, np.ones(10), answer=np.where(correct, positive, ~positive) * 1,
+        classes=["no", "yes"], stage_costs=np.array([1.0, 2.0, 5.0]), correct=correct,
+        positive=positive, caught=caught, seconds=np.array([0.5, 0.25, 2.0]),
     )  # fmt: skip
+    ends = {name: report.columns.pop(name) for name in list(report.columns) if "recall_" in name}
     assert report.columns == {
         "stage": ("a", "b", "c"),
         "rows_in": (10, 6, 4),
         "answered": (4, 2, 4),
+        "answered_as_no": (4, 2, 1),
+        "answered_as_yes": (0, 0, 3),
         "passed": (6, 4, 0),
         "pass_rate": (1.0, 0.6, 0.4),
         "cost": (1.0, 1.2, 2.0),
+        "cost_share": pytest.approx((1 / 4.2, 1.2 / 4.2, 2 / 4.2)),
+        "seconds": (0.5, 0.25, 2.0),
         "positives_in": (6, 4, 3),
         "positives_lost": (2, 1, 1),
+        "positives_kept": (4, 3, 2),
         "retained_recall": (0.75, 0.5, 0.5),
         "cumulative_recall": pytest.approx((4 / 6, 3 / 6, 2 / 6)),
     }
     assert report.mean_cost == pytest.approx(4.2)
     assert report.n_rows == 10
+    for name, kept, n in (("retained_recall", (3, 2, 2), 4), ("cumulative_recall", (4, 3, 2), 6)):
+        exact = [binomtest(k, n).proportion_ci(method="exact") for k in kept]
+        assert ends[f"{name}_low"] == pytest.approx([ci.low for ci in exact])
+        assert ends[f"{name}_high"] == pytest.approx([ci.high for ci in exact])
+
+
+def test_intervals_at_the_ends_and_of_weights():
+    low, high = binomial_interval([0.0, 1.0, np.nan], [20, 20, 0])
+    exact = binomtest(0, 20).proportion_ci(method="exact").high
+    assert (low[0], high[1]) == (0.0, 1.0)
+    assert (high[0], 1 - low[1]) == pytest.approx((exact, exact))
+    assert (low[2], high[2]) == (0.0, 1.0)
+    assert effective_size(np.full(7, 3.0)) == pytest.approx(7)
+    assert effective_size(np.array([1.0, 0.0, 1.0])) == pytest.approx(2)
+    assert effective_size(np.zeros(3)) == 0.0
+
+
+@pytest.mark.slow
+def test_intervals_cover():
+    rng = np.random.default_rng(0)
+    for share in (0.02, 0.5, 0.9):
+        hits = rng.binomial(40, share, size=4000)
+        low, high = binomial_interval(hits / 40, 40)
+        assert ((low <= share) & (share <= high)).mean() >= 0.95 - 0.01
 
 
 def test_text_html_and_frame_hold_the_same_cells():
@@ -75,6 +104,33 @@ def test_text_html_and_frame_hold_the_same_cells():
     frame = report.to_frame()
     assert frame.loc["b", "rows_in"] == 3.0
     assert list(frame.columns) == list(report.columns)[1:]
+
+
+def test_lines_fit_a_terminal_and_many_classes_stay_out():
+    stage, positive, correct, caught = by_hand()
+    known = {"correct": correct, "positive": positive, "caught": caught}
+    report = stage_report(
+        ["a", "b", "c"], stage, np.full(10, 1e5), stage_costs=np.ones(3), seconds=np.ones(3),
+        answer=positive * 1, classes=["no", "yes"], **known,
+    )  # fmt: skip
+    lines = repr(report).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len([line for line in lines if line.startswith("stage")]) == 2
+    many = stage_report(
+        ["a", "b", "c"], stage, np.ones(10), answer=np.arange(10), classes=range(10)
+    )
+    assert " as " not in repr(many) and many.to_frame()["answered_as_9"].sum() == 1
+
+
+def test_counts_by_class_and_time_of_a_cascade():
+    model = cascade().fit(X, Y)
+    report = model.report(X, measure_time=True)
+    answer = model.predict(X)
+    assert [sum(report.columns[f"answered_as_{c}"]) for c in (0, 1)] == np.bincount(answer).tolist()
+    assert report.columns["answered_as_1"][0] == 0
+    assert all(taken > 0 for taken in report.columns["seconds"])
+    assert "seconds" not in skmsc.report(model, X).columns
+    assert "seconds" in skmsc.report(model, X, measure_time=True).columns
 
 
 def test_a_stage_without_rows_has_no_accuracy():
