@@ -2,6 +2,7 @@
 
 import time
 from copy import copy as shallow_copy
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
@@ -34,11 +35,13 @@ from skmsc.thresholds import (
     StageScores,
     acting_scores,
     answered_class,
+    check_independent,
     check_policy,
     eager_stage,
     fit_thresholds,
     needs_labels,
     needs_last_stage,
+    needs_rows,
     rows_needed,
 )
 
@@ -62,10 +65,30 @@ FITTED = (
 )
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What thresholds and calibrations are found on, once the stages are fitted.
+
+    Attributes
+    ----------
+    scores : StageScores
+        Of the rows that thresholds are found on.
+    seen : StageScores
+        Of the rows that calibrations are fitted on; they may be the same.
+    grouped : bool
+        Whether rows came in groups.
+    """
+
+    scores: StageScores
+    seen: StageScores
+    grouped: bool
+
+
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
-    A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
+    A subclass's `fit` is two steps: ``_learn(X, y, sample_weight, **fit_params)`` fits the stages
+    and gives the `Evidence`, ``_decide(evidence)`` finds thresholds and calibrations on it. It sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
     ``_stage_names``, ``_calibrations`` (one per stage), ``_positive`` (code of the class that
     reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
     None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
@@ -298,6 +321,33 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         if store:
             self.stage_costs_ = costs
         return costs
+
+    def _decide(self, evidence):
+        """Set the thresholds, and a calibration for the rows that they let reach each stage."""
+        thresholds = fit_thresholds(self.thresholds, evidence.scores)
+        self._calibrations = fit_calibrations(self.calibration, evidence.seen, thresholds)
+        self._set_thresholds(thresholds)
+
+    def _decided(self, thresholds, evidence):
+        """A copy as `fit` would leave it with other thresholds; it shares the stages."""
+        scores, other = evidence.scores, shallow_copy(self)
+        other.thresholds = thresholds
+        check_policy(
+            thresholds,
+            n_stages=scores.n_stages,
+            n_classes=len(self.classes_),
+            untouched=scores.untouched,
+            stage_costs=self.stage_costs_,
+        )
+        if getattr(thresholds, "confidence", None) is not None:
+            check_independent(thresholds, None, evidence.grouped or None)
+            other._check_held_out(self.classes_[scores.y], scores.n_stages)
+        other._decide(evidence)
+        return other
+
+    def _training_kind(self):
+        """Settings of `thresholds` with the same answer need one `_learn` only."""
+        return self.validation_fraction is None and needs_rows(self.thresholds)
 
     def _copy(self):
         """A copy with parameters of its own, which shares what is fitted."""

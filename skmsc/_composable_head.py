@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
+from skmsc._base import FITTED, Evidence, MultiStageClassifier, fit_calibrations
 from skmsc._checks import check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
 from skmsc._sklearn import (
@@ -265,7 +265,7 @@ class ComposableHeadClassifier(MultiStageClassifier):
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
         with no_half_fit(self, _ALL_FITTED):
-            self._fit(X, y, sample_weight, groups, fit_params)
+            self._decide(self._learn(X, y, sample_weight, groups=groups, **fit_params))
         return self
 
     @available_if(_can_learn_on)
@@ -293,7 +293,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
         if not self.__sklearn_is_fitted__():
             with no_half_fit(self, _ALL_FITTED):
                 _check_partial_fit_first_call(self, classes)
-                self._fit(X, y, sample_weight, None, {}, expected=np.asarray(self.classes_))
+                learned = self._learn(X, y, sample_weight, expected=np.asarray(self.classes_))
+                self._decide(learned)
             return self
         if classes is not None and not np.array_equal(np.unique(classes), self._set.labels):
             raise ValueError(
@@ -553,7 +554,8 @@ class ComposableHeadClassifier(MultiStageClassifier):
         rows = self._choose_rows(X, y, weight, {})
         refreshed = self._copy()
         refreshed._screen = refreshed._fit_screen(rows, self._set.labels, {})
-        refreshed._set_up(rows, heads=False)
+        last = refreshed._calibrations[-1:]
+        refreshed._decide(refreshed._gather_evidence(rows, False), last)
         refreshed._count_costs()
         self.__dict__.update(refreshed.__dict__)
         return self
@@ -691,8 +693,11 @@ class ComposableHeadClassifier(MultiStageClassifier):
         return costs
 
     # --- parts of fit -------------------------------------------------------------------------
-    def _fit(self, X, y, sample_weight, groups, fit_params, expected=None):
-        """Fit all parts; `expected` are the classes that `partial_fit` was told of, or None."""
+    def _learn(self, X, y, sample_weight=None, *, groups=None, expected=None, **fit_params):
+        """Fit all parts; give what thresholds and calibrations are found on.
+
+        `expected` are the classes that `partial_fit` was told of, or None.
+        """
         self._check_parameters()
         self.head_ = clone(check_head(self.head))
         rows, labels = self._check_training_rows(X, y, sample_weight, groups, fit_params, expected)
@@ -716,7 +721,14 @@ class ComposableHeadClassifier(MultiStageClassifier):
         self._count_costs()
         if isinstance(self.thresholds, CostBudget):
             self.thresholds.check_known(len(self._stage_names), self.stage_costs_)
-        self._set_up(rows)
+        self._gives_own_arrays = [True] * len(self._stage_names)
+        self._first_checks_all, self._positive = False, self._find_positive()
+        self._log_unknown, self._odds_slope = 0.0, 1.0
+        if rows.held_out is not None:
+            y, weight = rows.held_out
+            weight = np.ones(len(y)) if weight is None else weight
+            self._set_odds(fitter.X_held_out, np.searchsorted(self._set.labels, y), weight)
+        return self._gather_evidence(rows, groups is not None)
 
     def _check_training_rows(self, X, y, sample_weight, groups, fit_params, expected):
         """Validate what needs the rows; return a `TrainingRows` and the labels, sorted."""
@@ -811,40 +823,33 @@ class ComposableHeadClassifier(MultiStageClassifier):
             self._set = self._learner.refresh(self._set)
         self.penalty_ = penalty
 
-    def _set_up(self, rows, heads=True):
-        """Set what is found on the rows held out: log-odds, thresholds, calibration.
-
-        Without `heads` what belongs to them is kept.
-        """
-        kept = None if heads else self._calibrations[-1]
-        if heads:
-            self._gives_own_arrays = [True] * len(self._stage_names)
-            self._first_checks_all, self._positive = False, self._find_positive()
-            self._log_unknown, self._odds_slope = 0.0, 1.0
-        n_columns = len(self.classes_)
+    def _gather_evidence(self, rows, grouped):
+        """What is found on the rows held out: their scores, or those of no row."""
         if rows.held_out is None:
-            shape = (0, len(self._stage_names), n_columns)
-            codes, weight, X = np.empty(0, dtype=np.intp), np.empty(0), None
-            stage_proba = np.empty(shape)
+            stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
+            codes, weight = np.empty(0, dtype=np.intp), np.empty(0)
         else:
-            X, (y, weight) = rows.fitter.X_held_out, rows.held_out
+            y, weight = rows.held_out
             codes = np.searchsorted(self.classes_, y)
             weight = np.ones(codes.size) if weight is None else weight
-            if heads:
-                self._set_odds(X, np.searchsorted(self._set.labels, y), weight)
-            stage_proba = self._stage_proba(X)
+            stage_proba = self._stage_proba(rows.fitter.X_held_out)
         scores = self._make_scores(stage_proba, codes, weight, None, untouched=True)
+        return Evidence(scores, scores, grouped)
+
+    def _decide(self, evidence, last=None):
+        """Set thresholds and calibrations, of the heads the given one instead, as (map,)."""
+        scores = evidence.scores
         thresholds = fit_thresholds(self.thresholds, scores)
         self._calibrations = [None] * scores.n_stages
-        if self.calibration is not None and self.proba != "sigmoid" and codes.size:
-            self._calibrations = fit_calibrations("temperature", scores, thresholds)
-        if not heads:
-            self._calibrations[-1] = kept
+        if self.calibration is not None and self.proba != "sigmoid" and scores.y.size:
+            self._calibrations = fit_calibrations("temperature", evidence.seen, thresholds)
+        if last is not None:
+            self._calibrations[-1:] = last
         self._set_thresholds(thresholds)
         if self._screen is not None:
             self._close_columns()
-            if codes.size:
-                self._tell_screen(stage_proba[:, 0], weight)
+            if scores.y.size:
+                self._tell_screen(scores.stage_proba[:, 0], scores.sample_weight)
 
     def _set_odds(self, X, codes, weight):
         """Set the slope of the log-odds, and what the unknown class is compared by."""
