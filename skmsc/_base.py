@@ -88,8 +88,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
     A subclass's `fit` is two steps: ``_learn(X, y, sample_weight, **fit_params)`` fits the stages
-    and gives the `Evidence`, ``_decide(evidence)`` finds thresholds and calibrations on it. It sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
-    ``_stage_names``, ``_calibrations`` (one per stage), ``_positive`` (code of the class that
+    and gives the `Evidence`, on which ``_decide(evidence)`` finds thresholds and calibrations. They
+    set ``classes_``, ``thresholds_``, ``stage_costs_`` and the private ``_stage_names``,
+    ``_calibrations`` (one per stage), ``_positive`` (code of the class that
     reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
     None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
     stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
