@@ -2,7 +2,7 @@
 
 import time
 from copy import copy as shallow_copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 
 import numpy as np
@@ -82,6 +82,7 @@ class Evidence:
     scores: StageScores
     seen: StageScores
     grouped: bool
+    _of_all: dict = field(default_factory=dict)  # by stage; see `fit_calibrations`
 
 
 class MultiStageClassifier(ClassifierMixin, BaseEstimator):
@@ -326,7 +327,9 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
     def _decide(self, evidence):
         """Set the thresholds, and a calibration for the rows that they let reach each stage."""
         thresholds = fit_thresholds(self.thresholds, evidence.scores)
-        self._calibrations = fit_calibrations(self.calibration, evidence.seen, thresholds)
+        self._calibrations = fit_calibrations(
+            self.calibration, evidence.seen, thresholds, evidence._of_all
+        )
         self._set_thresholds(thresholds)
 
     def _decided(self, thresholds, evidence):
@@ -603,24 +606,29 @@ class MultiStageClassifier(ClassifierMixin, BaseEstimator):
         return codes, weight * labeled
 
 
-def fit_calibrations(method, seen, thresholds):
+def fit_calibrations(method, seen, thresholds, of_all=None):
     """One map for each stage, fitted on the scores of the rows that reach it.
 
     `seen` are `StageScores` of rows that the stages were not fitted on. Among those that reach a
     stage its score means more than among all rows: a forest's 0 is less certain for a row that the
-    screen found suspicious.
+    screen found suspicious. `of_all`, a dict by stage, keeps the maps fitted on all rows, as that
+    of stage 0 always is, for other thresholds.
     """
+    of_all = {} if of_all is None else of_all
     stage, calibrations = eager_stage(seen.acting, thresholds), []
     for k in range(seen.n_stages):
         known = ~np.isnan(seen.stage_proba[:, k, 0])
         rows = known & (stage >= k)
         if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
             rows = known
-        calibrations.append(
-            fit_calibration(
+        takes_all = np.array_equal(rows, known)
+        if not (takes_all and k in of_all):
+            calibration = fit_calibration(
                 method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
             )
-        )
+            if takes_all:
+                of_all[k] = calibration
+        calibrations.append(of_all[k] if takes_all else calibration)
     return calibrations
 
 

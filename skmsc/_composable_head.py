@@ -842,7 +842,9 @@ class ComposableHeadClassifier(MultiStageClassifier):
         thresholds = fit_thresholds(self.thresholds, scores)
         self._calibrations = [None] * scores.n_stages
         if self.calibration is not None and self.proba != "sigmoid" and scores.y.size:
-            self._calibrations = fit_calibrations("temperature", evidence.seen, thresholds)
+            self._calibrations = fit_calibrations(
+                "temperature", evidence.seen, thresholds, evidence._of_all
+            )
         if last is not None:
             self._calibrations[-1:] = last
         self._set_thresholds(thresholds)

@@ -21,9 +21,10 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     ----------
     estimator : FeedbackCascadeClassifier, EarlyExitClassifier or ComposableHeadClassifier
         The classifier, of two classes.
-    final_cut : float, default=0.5
+    final_cut : float, default=None
         Raw score of the positive class by the last stage from which a row is positive, on the
-        scale of ``catch_threshold_``. Raw, since calibrations depend on the thresholds.
+        scale of ``catch_threshold_``. Raw, since calibrations depend on the thresholds. None: the
+        classifier's own `predict`.
 
     Attributes
     ----------
@@ -64,7 +65,7 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     True
     """
 
-    def __init__(self, estimator, final_cut=0.5):
+    def __init__(self, estimator, final_cut=None):
         self.estimator = estimator
         self.final_cut = final_cut
 
@@ -88,8 +89,9 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             raise TypeError(
                 f"estimator must be a multi-stage classifier of skmsc; got {self.estimator!r}."
             )
-        if not is_number(self.final_cut) or np.isnan(self.final_cut):
-            raise ValueError(f"final_cut must be a number; got {self.final_cut!r}.")
+        cut = self.final_cut
+        if cut is not None and (not is_number(cut) or np.isnan(cut)):
+            raise ValueError(f"final_cut must be a number or None; got {cut!r}.")
         if _routing_enabled():
             fit_params = process_routing(self, "fit", **fit_params).estimator.fit
         estimator = clone(self.estimator).fit(X, y, **fit_params)
@@ -124,6 +126,8 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         model = self.estimator_
+        if self.final_cut is None:
+            return model.predict(X)
         last, positive = len(model.thresholds_) - 1, model._positive
 
         def answer(k, scores):

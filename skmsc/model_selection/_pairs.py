@@ -18,6 +18,7 @@ from sklearn.metrics import (
     precision_score,
     recall_score,
 )
+from sklearn.utils import column_or_1d
 
 from skmsc._sklearn import _PassthroughScorer, _Scorer
 from skmsc.model_selection._final_cut import check_two_classes
@@ -202,6 +203,8 @@ def metric_of_counts(name, scorer, positive=None):
     if counted is None:
         raise ValueError(_cannot(name, scorer))
     if metric not in _SYMMETRIC:
+        if kwargs.pop("average", "binary") != "binary":
+            raise ValueError(_cannot(name, scorer))
         told = kwargs.pop("pos_label", 1)
         if positive is not None and told != positive:
             raise ValueError(
@@ -210,8 +213,6 @@ def metric_of_counts(name, scorer, positive=None):
             )
         if kwargs.get("zero_division") == "warn":
             kwargs.pop("zero_division")
-        if kwargs.pop("average", "binary") != "binary":
-            raise ValueError(_cannot(name, scorer))
     known = {"beta"} if metric is fbeta_score else set()
     known |= set() if metric in _SYMMETRIC else {"zero_division"}
     if set(kwargs) - known:
@@ -256,7 +257,7 @@ class PairRows:
     def of(cls, model, rows, y, weight):
         """The rows of a fitted classifier of two classes and two stages."""
         check_two_classes(model)
-        y = np.asarray(y)
+        y = column_or_1d(y)
         unknown = ~np.isin(y, model.classes_)
         if unknown.any():
             raise ValueError(

@@ -167,7 +167,7 @@ class _Remembered:
         return self._output if X is self._given else self._step.transform(X, **params)
 
     def __getattr__(self, name):
-        if name.startswith("__"):
+        if name.startswith("__") and not name.startswith("__sklearn"):  # copying asks for these
             raise AttributeError(name)
         return getattr(self._step, name)
 

@@ -251,7 +251,7 @@ class ThresholdSearchCV(BaseSearchCV):
                 raise ValueError("cv gives no split.")
             fit_fold = _FitFold(self.estimator, path, X, y, routed.estimator.fit, self.verbose)
             scoring = _Scoring(
-                scorers, routed.scorer.score, params.get("sample_weight"), self.error_score
+                scorers, X, routed.scorer.score, params.get("sample_weight"), self.error_score
             )
             if settings is None:
                 candidates, table = self._try_pairs(fit_fold, scoring, splits)
@@ -538,9 +538,10 @@ class _FitFold:
 
 @dataclass(frozen=True)
 class _Scoring:
-    """The scorers of a search, and what they are given beside the rows."""
+    """The scorers of a search, and what they are given beside the rows, for all rows X."""
 
     scorers: object
+    X: object
     params: dict
     weight: object
     error_score: object
@@ -554,7 +555,7 @@ class _Scoring:
             if _routing_enabled():
                 wanted = get_routing_for_object(scorers).consumes("score", params.keys())
                 params = {name: params[name] for name in wanted}
-        params = _check_method_params(fold.X, params, indices=fold.test)
+        params = _check_method_params(self.X, params, indices=fold.test)
         scores = _score(estimator, fold.X, fold.y, scorers, params, self.error_score)
         return scores if isinstance(scores, dict) else {"score": scores}
 
