@@ -23,8 +23,8 @@ The file list is the flow::
     Which stage answers which row, computing only what is needed.
 ``reporting/``
     Stage reports and scorers.
-``model_selection.py``
-    Splitters for late and missing labels.
+``model_selection/``
+    A search over thresholds that fits nothing twice; splitters for late and missing labels.
 ``datasets.py``
     Simulated card transactions.
 

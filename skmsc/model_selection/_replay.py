@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 
 from skmsc._base import Evidence, MultiStageClassifier
 from skmsc._sklearn import _num_samples, take_rows
@@ -92,7 +93,7 @@ class Fold:
         checked = estimator._check_rows(arrives)
         stage_proba = estimator._stage_proba(checked)
         del estimator.thresholds_
-        return KeptRows(arrives, checked, stage_proba, remembered)
+        return KeptRows(arrives, checked, stage_proba, remembered, get_tags(estimator))
 
     def replay(self, setting, rows):
         """The estimator as fitted with these thresholds, answering the rows from their scores."""
@@ -196,19 +197,22 @@ class KeptRows:
     stage_proba : ndarray of shape (n_samples, n_stages, n_classes)
     remembered : dict
         Steps of pipelines before it, by their id.
+    tags : sklearn.utils.Tags
+        Of the classifier, for which scorers ask again and again.
     """
 
     given: object
     checked: object
     stage_proba: np.ndarray
     remembered: dict
+    tags: object
 
     def __len__(self):
         return len(self.stage_proba)
 
     def take_rows(self, idx):
         """The same of some of the rows."""
-        return KeptRows(None, take_rows(self.checked, idx), self.stage_proba[idx], {})
+        return KeptRows(None, take_rows(self.checked, idx), self.stage_proba[idx], {}, None)
 
 
 class _Replaying:
@@ -232,6 +236,9 @@ class _Replaying:
         if isinstance(X, KeptRows):
             X, last_proba = X.checked, X.stage_proba[:, -1]
         return super()._caught(X, positive, last_proba)
+
+    def __sklearn_tags__(self):
+        return self._rows.tags
 
 
 def _step_or_kept(k, step, carry):
