@@ -97,7 +97,8 @@ class Fold:
 
     def replay(self, setting, rows):
         """The estimator as fitted with these thresholds, answering the rows from their scores."""
-        decided = at_path(self.estimator, self.path)._decided(setting, self.evidence)
+        model, setting = at_path(self.estimator, self.path), clone(setting, safe=False)
+        decided = model._decided(setting, self.evidence)
         decided.__class__ = _replaying(type(decided))
         decided._rows, decided._routing = rows, None
         return _rebuilt(self.estimator, self.path, decided, rows.remembered)

@@ -83,7 +83,8 @@ class ThresholdSearchCV(BaseSearchCV):
         1 tells the number of fits, more the time of each.
     error_score : "raise" or float, default=nan
         Score of a setting that cannot be met on the training rows of a fold, and of all where the
-        fit fails; all settings failing raises in any case.
+        fit fails; all settings failing raises in any case, and so does a fit that fails for
+        "pairs".
 
     Attributes
     ----------
