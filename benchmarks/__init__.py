@@ -4,6 +4,6 @@
 - ``methods``: what is compared, every method with the same answer type.
 - ``reference``: the same computations by hand, which ours must equal.
 - ``objective``: what is measured, its intervals, the tables and the JSON.
-- ``quality``, ``feedback``, ``speed``, ``neural_quality``, ``neural_speed``: one question each;
-  ``run`` asks all of them.
+- ``quality``, ``feedback``, ``search``, ``speed``, ``neural_quality``, ``neural_speed``: one
+  question each; ``run`` asks all of them.
 """

@@ -22,11 +22,11 @@ The file list is the flow::
 ``routing.py``
     Which stage answers which row, computing only what is needed.
 ``reporting/``
-    Stage reports.
+    Stage reports, displays, a monitor.
 ``metrics.py``
     What stages and errors cost, teams with few reviews; scorers for searches.
-``model_selection.py``
-    Splitters for late and missing labels.
+``model_selection/``
+    A search over thresholds that fits nothing twice; splitters for late and missing labels.
 ``datasets.py``
     Simulated card transactions.
 

@@ -2,6 +2,7 @@
 
 import time
 from copy import copy as shallow_copy
+from dataclasses import dataclass, field
 from numbers import Integral
 
 import numpy as np
@@ -37,12 +38,14 @@ from skmsc.thresholds import (
     StageScores,
     acting_scores,
     answered_class,
+    check_independent,
     check_policy,
     eager_stage,
     find_row_values,
     fit_thresholds,
     needs_labels,
     needs_last_stage,
+    needs_rows,
     refuse_blind_raise,
     row_metadata,
     rows_needed,
@@ -73,11 +76,33 @@ FITTED = (
 )
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What thresholds and calibrations are found on, once the stages are fitted.
+
+    Attributes
+    ----------
+    scores : StageScores
+        Of the rows that thresholds are found on.
+    seen : StageScores
+        Of the rows that calibrations are fitted on; they may be the same.
+    grouped : bool
+        Whether rows came in groups.
+    """
+
+    scores: StageScores
+    seen: StageScores
+    grouped: bool
+    _of_all: dict = field(default_factory=dict)  # by stage; see `fit_calibrations`
+
+
 class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
-    A subclass's `fit` sets ``classes_``, ``thresholds_``, ``stage_costs_`` and the private
-    ``_stage_names``, ``_calibrations`` (one per stage), ``_positive`` (code of the class that
+    A subclass's `fit` is two steps: ``_learn(X, y, sample_weight, **fit_params)`` fits the stages
+    and gives the `Evidence`, on which ``_decide(evidence)`` finds thresholds and calibrations. They
+    set ``classes_``, ``thresholds_``, ``stage_costs_`` and the private ``_stage_names``,
+    ``_calibrations`` (one per stage), ``_positive`` (code of the class that
     reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
     None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
     stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
@@ -468,6 +493,45 @@ default=None
             self.stage_costs_ = costs
         return costs
 
+    def _decide(self, evidence):
+        """Set the thresholds, and a calibration for the rows that they let reach each stage."""
+        thresholds = fit_thresholds(self.thresholds, evidence.scores)
+        self._calibrations = fit_calibrations(
+            self.calibration, evidence.seen, thresholds, evidence._of_all
+        )
+        self._set_thresholds(thresholds, self.thresholds, evidence.scores)
+
+    def _finish(self, evidence):
+        """Decide on what was learned, and keep what `monitor` compares with."""
+        self._decide(evidence)
+        self._keep_reference(evidence.scores)
+
+    def _decided(self, thresholds, evidence):
+        """A copy as `fit` would leave it with other thresholds; it shares the stages."""
+        scores, other = evidence.scores, shallow_copy(self)
+        other.thresholds = thresholds
+        check_policy(
+            thresholds,
+            n_stages=scores.n_stages,
+            n_classes=len(self.classes_),
+            untouched=scores.untouched,
+            stage_costs=self.stage_costs_,
+            given=row_metadata(thresholds),  # as in the fit, or it had failed
+        )
+        if getattr(thresholds, "confidence", None) is not None:
+            check_independent(thresholds, None, evidence.grouped or None)
+            other._check_held_out(self.classes_[scores.y], scores.n_stages)
+        other._decide(evidence)
+        return other
+
+    def _training_kind(self):
+        """Settings of `thresholds` with the same answer need one `_learn` only."""
+        return self.validation_fraction is None and needs_rows(self.thresholds), self._row_kind()
+
+    def _row_kind(self):
+        """What `thresholds` reads of each row besides the scores."""
+        return row_metadata(self.thresholds), getattr(self.thresholds, "per", None)
+
     def _copy(self):
         """A copy with parameters of its own, which shares what is fitted."""
         other = shallow_copy(self)
@@ -727,7 +791,8 @@ default=None
         if not _routing_enabled():
             for name in ROW_METADATA[:2]:
                 fit_params.pop(name, None)
-            if "time" in row_metadata(self.thresholds) and not takes_time(self.cv):
+            cv = getattr(self, "cv", None)
+            if "time" in row_metadata(self.thresholds) and not takes_time(cv):
                 fit_params.pop("time", None)
         return metadata
 
@@ -780,24 +845,29 @@ def given(**metadata):
     return {name: values for name, values in metadata.items() if values is not None}
 
 
-def fit_calibrations(method, seen, thresholds):
+def fit_calibrations(method, seen, thresholds, of_all=None):
     """One map for each stage, fitted on the scores of the rows that reach it.
 
     `seen` are `StageScores` of rows that the stages were not fitted on. Among those that reach a
     stage its score means more than among all rows: a forest's 0 is less certain for a row that the
-    screen found suspicious.
+    screen found suspicious. `of_all`, a dict by stage, keeps the maps fitted on all rows, as that
+    of stage 0 always is, for other thresholds.
     """
+    of_all = {} if of_all is None else of_all
     stage, calibrations = eager_stage(seen.acting, thresholds), []
     for k in range(seen.n_stages):
         known = ~np.isnan(seen.stage_proba[:, k, 0])
         rows = known & (stage >= k)
         if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
             rows = known
-        calibrations.append(
-            fit_calibration(
+        takes_all = np.array_equal(rows, known)
+        if not (takes_all and k in of_all):
+            calibration = fit_calibration(
                 method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
             )
-        )
+            if takes_all:
+                of_all[k] = calibration
+        calibrations.append(of_all[k] if takes_all else calibration)
     return calibrations
 
 

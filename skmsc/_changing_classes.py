@@ -58,7 +58,8 @@ class ChangesClasses:
         if not self.__sklearn_is_fitted__():
             with no_half_fit(self, self._fitted_names):
                 _check_partial_fit_first_call(self, classes)
-                self._fit(X, y, sample_weight, None, {}, expected=np.asarray(self.classes_))
+                expected = np.asarray(self.classes_)
+                self._finish(self._learn(X, y, sample_weight, expected=expected))
             return self
         if classes is not None and not np.array_equal(np.unique(classes), self._set.labels):
             raise ValueError(
@@ -317,7 +318,10 @@ class ChangesClasses:
         rows = self._choose_rows(X, y, weight, {})
         refreshed = self._copy()
         refreshed._screen = refreshed._fit_screen(rows, self._set.labels, {})
-        refreshed._set_up(rows, heads=False)
+        last = refreshed._calibrations[-1:]
+        evidence = refreshed._gather_evidence(rows, False)
+        refreshed._decide(evidence, last)
+        refreshed._keep_reference(evidence.scores)
         refreshed._count_costs()
         self.__dict__.update(refreshed.__dict__)
         return self

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import process_routing
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations
+from skmsc._base import FITTED, Evidence, MultiStageClassifier, fit_calibrations, given
 from skmsc._changing_classes import ChangesClasses
 from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
@@ -34,10 +34,11 @@ from skmsc.stages import (
     stage_input_tags,
 )
 from skmsc.thresholds import (
-    CostBudget,
     answered_class,
     check_policy,
+    find_row_values,
     fit_thresholds,
+    needs_costs,
     needs_rows,
 )
 from skmsc.training.composition import Learner
@@ -186,6 +187,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     array([3, 8, 3, 8])
     """
 
+    __metadata_request__fit = {"time": False}  # requested by the policies that read it
+
     # What a fit leaves beside the attributes that end in an underscore.
     _fitted_names = (
         *FITTED,
@@ -241,7 +244,17 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
 
     # --- fit ----------------------------------------------------------------------------------
     @with_callbacks
-    def fit(self, X, y, sample_weight=None, *, groups=None, **fit_params):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        groups=None,
+        false_negative_cost=None,
+        false_positive_cost=None,
+        **fit_params,
+    ):
         """Fit the trunk, freeze it, find the heads, and set the first stage's thresholds.
 
         Parameters
@@ -254,8 +267,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             Weights >= 0 of the rows; one of weight 0 is left out.
         groups : array-like of shape (n_samples,), default=None
             Groups, held out as a whole.
+        false_negative_cost, false_positive_cost : array-like of shape (n_samples,), default=None
+            Costs >= 0 of each row, for an `ExpectedCost` that has none.
         **fit_params : dict
-            With metadata routing enabled, what the first stage and the trunk ask for.
+            ``time`` for `AlertBudget`; with metadata routing enabled, what the first stage and the
+            trunk ask for.
 
         Returns
         -------
@@ -266,8 +282,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
+        fit_params |= given(
+            false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+        )
         with no_half_fit(self, self._fitted_names), told(self):
-            self._fit(X, y, sample_weight, groups, fit_params)
+            self._finish(self._learn(X, y, sample_weight, groups=groups, **fit_params))
         return self
 
     @property
@@ -349,8 +368,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         return costs
 
     # --- parts of fit -------------------------------------------------------------------------
-    def _fit(self, X, y, sample_weight, groups, fit_params, expected=None):
-        """Fit all parts; `expected` are the classes that `partial_fit` was told of, or None."""
+    def _learn(self, X, y, sample_weight=None, *, groups=None, expected=None, **fit_params):
+        """Fit all parts; give what thresholds and calibrations are found on.
+
+        `expected` are the classes that `partial_fit` was told of, or None.
+        """
         self._check_parameters()
         self.head_ = clone(check_head(self.head))
         rows, labels = self._check_training_rows(X, y, sample_weight, groups, fit_params, expected)
@@ -374,9 +396,16 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             self._set = self._learner.expect(self._set, expected)
         self.classes_, self._columns = self._order_classes(self._set.labels)
         self._count_costs()
-        if isinstance(self.thresholds, CostBudget):
+        if needs_costs(self.thresholds):
             self.thresholds.check_known(len(self._stage_names), self.stage_costs_)
-        self._set_up(rows)
+        self._gives_own_arrays = [True] * len(self._stage_names)
+        self._first_checks_all, self._positive = False, self._find_positive()
+        self._log_unknown, self._odds_slope = 0.0, 1.0
+        if rows.held_out is not None:
+            y, weight = rows.held_out
+            weight = np.ones(len(y)) if weight is None else weight
+            self._set_odds(fitter.X_held_out, np.searchsorted(self._set.labels, y), weight)
+        return self._gather_evidence(rows, groups is not None)
 
     def _check_training_rows(self, X, y, sample_weight, groups, fit_params, expected):
         """Validate what needs the rows; return a `TrainingRows` and the labels, sorted."""
@@ -400,14 +429,17 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             self._stage_names.insert(0, "first_stage")
             check_costly("first_stage", self.first_stage, X)
         costs = check_stage_costs(self.stage_costs, self._stage_names)
+        metadata = self._take_row_metadata(fit_params)
         check_policy(
             self.thresholds,
             n_stages=len(self._stage_names),
             n_classes=len(labels if expected is None else expected) + (self._unknown is not None),
             untouched=self.validation_fraction is not None,
             stage_costs=costs,
+            given=metadata,
         )
-        if costs is None and isinstance(self.thresholds, CostBudget):
+        row_values = find_row_values(self.thresholds, metadata, check_weight(sample_weight, len(y)))
+        if costs is None and needs_costs(self.thresholds):
             check_countable(self._stage_parts(), self.thresholds)
         check_frozen_trunk(self.trunk, self.n_features_in_)
         self._negative, self._measure, self._positive = None, "max_proba", None
@@ -419,7 +451,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
                 f"validation_fraction={self.validation_fraction} leaves no training row of the "
                 f"classes {labels[absent].tolist()}."
             )
-        return rows, labels
+        return replace(rows, row_values=row_values), labels
 
     def _fit_trunk(self, fitter, labels, params):
         """Fit the trunk, random features and fixed rows; return the training rows' features."""
@@ -470,39 +502,34 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             self._set = self._learner.refresh(self._set)
         self.penalty_ = penalty
 
-    def _set_up(self, rows, heads=True):
-        """Set what is found on the rows held out: log-odds, thresholds, calibration.
-
-        Without `heads` what belongs to them is kept.
-        """
-        kept = None if heads else self._calibrations[-1]
-        if heads:
-            self._gives_own_arrays = [True] * len(self._stage_names)
-            self._first_checks_all, self._positive = False, self._find_positive()
-            self._log_unknown, self._odds_slope = 0.0, 1.0
-        n_columns = len(self.classes_)
+    def _gather_evidence(self, rows, grouped):
+        """What is found on the rows held out: their scores, or those of no row."""
         if rows.held_out is None:
-            shape = (0, len(self._stage_names), n_columns)
-            codes, weight, X = np.empty(0, dtype=np.intp), np.empty(0), None
-            stage_proba = np.empty(shape)
+            stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
+            codes, weight, held = np.empty(0, dtype=np.intp), np.empty(0), []
         else:
-            X, (y, weight) = rows.fitter.X_held_out, rows.held_out
+            y, weight = rows.held_out
             codes = np.searchsorted(self.classes_, y)
             weight = np.ones(codes.size) if weight is None else weight
-            if heads:
-                self._set_odds(X, np.searchsorted(self._set.labels, y), weight)
-            stage_proba = self._stage_proba(X)
-        scores = self._make_scores(stage_proba, codes, weight, None, untouched=True)
+            stage_proba, held = self._stage_proba(rows.fitter.X_held_out), rows.held_idx
+        row_values = rows.row_values_of(held)
+        scores = self._make_scores(stage_proba, codes, weight, None, row_values, untouched=True)
+        return Evidence(scores, scores, grouped)
+
+    def _decide(self, evidence, last=None):
+        """Set thresholds and calibrations, of the heads the given one instead, as (map,)."""
+        scores = evidence.scores
         thresholds = fit_thresholds(self.thresholds, scores)
         self._calibrations = [None] * scores.n_stages
-        if self.calibration is not None and self.proba != "sigmoid" and codes.size:
-            self._calibrations = fit_calibrations("temperature", scores, thresholds)
-        if not heads:
-            self._calibrations[-1] = kept
+        if self.calibration is not None and self.proba != "sigmoid" and scores.y.size:
+            self._calibrations = fit_calibrations(
+                "temperature", evidence.seen, thresholds, evidence._of_all
+            )
+        if last is not None:
+            self._calibrations[-1:] = last
         self._set_thresholds(thresholds, self.thresholds, scores)
-        self._keep_reference(scores)
-        if self._screen is not None and codes.size:
-            self._tell_screen(stage_proba[:, 0], weight)
+        if self._screen is not None and scores.y.size:
+            self._tell_screen(scores.stage_proba[:, 0], scores.sample_weight)
 
     def _set_odds(self, X, codes, weight):
         """Set the slope of the log-odds, and what the unknown class is compared by."""

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import check_random_state
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, given
+from skmsc._base import FITTED, Evidence, MultiStageClassifier, given
 from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._progress import Progress, told
 from skmsc._sklearn import (
@@ -43,7 +43,6 @@ from skmsc.thresholds import (
     check_independent,
     check_policy,
     find_row_values,
-    fit_thresholds,
     needs_costs,
     needs_last_stage,
     needs_rows,
@@ -259,41 +258,41 @@ default="uniform"
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
+        fit_params |= given(
+            false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+        )
         with no_half_fit(self, FITTED), told(self):
-            self._check_parameters()
-            fit_params |= given(
-                false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
-            )
-            metadata = self._take_row_metadata(fit_params)
-            rows, split_params = self._check_training_rows(X, y, sample_weight, fit_params)
-            net = self._make_net(rows)
-            # Built once beforehand: what is wrong with it shows before anything is fitted.
-            exit_multiply_adds = net.preview_multiply_adds(self.n_features_in_, len(self.classes_))
-            costs = self._check_stages(len(exit_multiply_adds), rows, metadata)
-            row_values = find_row_values(
-                self.thresholds, metadata, check_weight(sample_weight, rows.n_given)
-            )
-            rows = replace(rows, row_values=row_values)
-            split = self._split_for_net(net, rows, split_params)
-
-            first = None
-            if self.first_stage is not None:
-                first = rows.fit_on_labels("first_stage", self.first_stage, None)
-            self._count_costs(first, exit_multiply_adds, costs)
-            self._fit_net(net, rows, first, split)
-            self._count_costs(first, self.net_.count_exit_multiply_adds(), costs)
-            self._keep_stages(first)
-            self._fit_ensemble(rows, first, split)
-
-            # The rows held out have been seen by nothing so far.
-            scores = self._held_out_scores(rows, first)
-            thresholds = fit_thresholds(self.thresholds, scores)
-            self._calibrations = [None] * scores.n_stages
-            if self.calibration is not None:
-                self._calibrations = fit_calibrations(self.calibration, scores, thresholds)
-            self._set_thresholds(thresholds, self.thresholds, scores)
-            self._keep_reference(scores)
+            self._finish(self._learn(X, y, sample_weight, **fit_params))
         return self
+
+    def _learn(self, X, y, sample_weight=None, **fit_params):
+        """Fit first stage and network; give what thresholds and calibrations are found on."""
+        grouped = fit_params.get("groups") is not None
+        self._check_parameters()
+        metadata = self._take_row_metadata(fit_params)
+        rows, split_params = self._check_training_rows(X, y, sample_weight, fit_params)
+        net = self._make_net(rows)
+        # Built once beforehand: what is wrong with it shows before anything is fitted.
+        exit_multiply_adds = net.preview_multiply_adds(self.n_features_in_, len(self.classes_))
+        costs = self._check_stages(len(exit_multiply_adds), rows, metadata)
+        row_values = find_row_values(
+            self.thresholds, metadata, check_weight(sample_weight, rows.n_given)
+        )
+        rows = replace(rows, row_values=row_values)
+        split = self._split_for_net(net, rows, split_params)
+
+        first = None
+        if self.first_stage is not None:
+            first = rows.fit_on_labels("first_stage", self.first_stage, None)
+        self._count_costs(first, exit_multiply_adds, costs)
+        self._fit_net(net, rows, first, split)
+        self._count_costs(first, self.net_.count_exit_multiply_adds(), costs)
+        self._keep_stages(first)
+        self._fit_ensemble(rows, first, split)
+
+        # The rows held out have been seen by nothing so far.
+        scores = self._held_out_scores(rows, first)
+        return Evidence(scores, scores, grouped)
 
     def exit_distribution(self, X):
         """Share of the rows that each stage answers.

@@ -1,6 +1,5 @@
 """FeedbackCascadeClassifier: stages trained in the reverse of their working order."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +8,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, given
+from skmsc._base import FITTED, Evidence, MultiStageClassifier, given
 from skmsc._checks import (
     check_unlabeled_label,
     check_weight,
     find_labeled,
     is_number,
     no_half_fit,
+    warn,
 )
 from skmsc._progress import Progress, told
 from skmsc._sklearn import (
@@ -45,7 +45,6 @@ from skmsc.thresholds import (
     check_policy,
     eager_stage,
     find_row_values,
-    fit_thresholds,
     needs_costs,
     needs_last_stage,
 )
@@ -327,58 +326,68 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             When an argument is not valid, a class is missing from a training part of `cv`, or the
             policy of `thresholds` cannot be met.
         """
+        fit_params |= given(
+            false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+        )
         with no_half_fit(self, FITTED), told(self):
-            pairs, costs = self._check_parameters()
-            fit_params |= given(
-                false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
-            )
-            rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
-            last, spares = len(pairs) - 1, self._spares_rejected(pairs)
-            fits = [CrossFit.unknown(rows.fitter)] * len(pairs)
-            feedback_weights, comparisons = np.ones((rows.idx.size, len(pairs))), []
-            self._stage_names = [name for name, _ in pairs]
-            self.catch_threshold_ = None  # until the last stage has scores
-
-            # Reverse pass: the last stage learns the labels; each earlier one learns what the
-            # later ones, by their out-of-fold scores, make of its rows.
-            for k in reversed(range(last if spares else last + 1)):
-                guide = Guide(fits[k + 1 :], rows, self._positive, self.catch_threshold_, costs)
-                fits[k], feedback_weights[:, k], comparison = train_stage(
-                    self.feedback, *pairs[k], guide, score_unlabeled=k > 0
-                )
-                if comparison:
-                    comparisons.insert(0, comparison)
-                if k == last:
-                    judge = self._judge_by(fits[last], rows)
-
-            # Survivors: the last stage again, on the rows that it will meet at work.
-            survivors = self._find_survivors(fits, rows)
-            if spares:
-                fits[last] = rows.fit_on_labels(*pairs[last], survivors, fetch_others=False)
-                if survivors is not None:
-                    feedback_weights[~survivors, last] = np.nan
-                judge = self._judge_by(fits[last], rows)
-            elif survivors is not None and not isinstance(pairs[last][1], FrozenEstimator):
-                fits[last] = rows.fit_on_labels(*pairs[last], survivors).filled_by(judge)
-
-            self._keep_stages([fit.scorer for fit in fits], costs)
-            seen = self._scores_for(fits, judge, rows)
-            scores = seen if rows.held_out is None else self._held_out_scores(fits, judge, rows)
-            thresholds = fit_thresholds(self.thresholds, scores)
-            self._calibrations = fit_calibrations(self.calibration, seen, thresholds)
-            self._set_thresholds(thresholds, self.thresholds, scores)
-            self._keep_reference(scores)
-            self._warn_of_loose_thresholds(scores)
-            if comparisons:
-                self.feedback_comparison_ = {
-                    column: np.concatenate([part[column] for part in comparisons])
-                    for column in comparisons[0]
-                }
-            if self.store_oof:
-                stage_proba = np.stack([fit.proba for fit in fits], axis=1)
-                self.oof_stage_proba_ = rows.spread(stage_proba)
-                self.feedback_weights_ = rows.spread(feedback_weights)
+            self._finish(self._learn(X, y, sample_weight, **fit_params))
         return self
+
+    def _learn(self, X, y, sample_weight=None, **fit_params):
+        """Fit the stages, last one first; give what thresholds and calibrations are found on."""
+        grouped = fit_params.get("groups") is not None
+        pairs, costs = self._check_parameters()
+        rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
+        last, spares = len(pairs) - 1, self._spares_rejected(pairs)
+        fits = [CrossFit.unknown(rows.fitter)] * len(pairs)
+        feedback_weights, comparisons = np.ones((rows.idx.size, len(pairs))), []
+        self._stage_names = [name for name, _ in pairs]
+        self.catch_threshold_ = None  # until the last stage has scores
+
+        # Reverse pass: the last stage learns the labels; each earlier one learns what the
+        # later ones, by their out-of-fold scores, make of its rows.
+        for k in reversed(range(last if spares else last + 1)):
+            guide = Guide(fits[k + 1 :], rows, self._positive, self.catch_threshold_, costs)
+            fits[k], feedback_weights[:, k], comparison = train_stage(
+                self.feedback, *pairs[k], guide, score_unlabeled=k > 0
+            )
+            if comparison:
+                comparisons.insert(0, comparison)
+            if k == last:
+                judge = self._judge_by(fits[last], rows)
+
+        # Survivors: the last stage again, on the rows that it will meet at work.
+        survivors = self._find_survivors(fits, rows)
+        if spares:
+            fits[last] = rows.fit_on_labels(*pairs[last], survivors, fetch_others=False)
+            if survivors is not None:
+                feedback_weights[~survivors, last] = np.nan
+            judge = self._judge_by(fits[last], rows)
+        elif survivors is not None and not isinstance(pairs[last][1], FrozenEstimator):
+            fits[last] = rows.fit_on_labels(*pairs[last], survivors).filled_by(judge)
+
+        self._keep_stages([fit.scorer for fit in fits], costs)
+        seen = self._scores_for(fits, judge, rows)
+        scores = seen if rows.held_out is None else self._held_out_scores(fits, judge, rows)
+        if comparisons:
+            self.feedback_comparison_ = {
+                column: np.concatenate([part[column] for part in comparisons])
+                for column in comparisons[0]
+            }
+        if self.store_oof:
+            stage_proba = np.stack([fit.proba for fit in fits], axis=1)
+            self.oof_stage_proba_ = rows.spread(stage_proba)
+            self.feedback_weights_ = rows.spread(feedback_weights)
+        return Evidence(scores, seen, grouped)
+
+    def _decide(self, evidence):
+        """Set thresholds and calibrations; see the base class."""
+        super()._decide(evidence)
+        self._warn_of_loose_thresholds(evidence.scores)
+
+    def _training_kind(self):
+        """Whether rows that are rejected in training are spared costly features."""
+        return self._spares_rejected(check_stages(self.stages, reserved=())), self._row_kind()
 
     def score(self, X, y, sample_weight=None):
         """Give the accuracy on the rows that have a label.
@@ -522,11 +531,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 )
             self._positive = self.classes_.tolist().index(self.pos_label)
         elif np.average(y == self.classes_[1], weights=sample_weight) > 0.5:
-            warnings.warn(
+            warn(
                 "The positive class {1!r} is the more frequent one; early stages answer only the "
-                "other, {0!r}. Set pos_label to choose.".format(*self.classes_.tolist()),
-                UserWarning,
-                stacklevel=4,
+                "other, {0!r}. Set pos_label to choose.".format(*self.classes_.tolist())
             )
         self._negative = 1 - self._positive
 
@@ -579,11 +586,9 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         survivors[survivors] = eager_stage(scores.stage_proba, thresholds) == scores.n_stages - 1
         if (survivors & rows.fitter.with_splits_for(survivors).scored).any():
             return survivors
-        warnings.warn(
+        warn(
             f"survivor_rate={self.survivor_rate} leaves, in every training part of cv, rows of one "
-            "class or none: the last stage is fitted on all rows.",
-            UserWarning,
-            stacklevel=3,
+            "class or none: the last stage is fitted on all rows."
         )
         return None
 
@@ -641,12 +646,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             return
         pass_rate = scores.pass_rates(self.thresholds_)[-1]
         if pass_rate > 1.1 * self.survivor_rate:
-            warnings.warn(
+            warn(
                 f"The thresholds pass {pass_rate:.3f} of the rows, but survivor_rate="
                 f"{self.survivor_rate}: the last stage will meet rows unlike those that it was "
-                "fitted on.",
-                UserWarning,
-                stacklevel=3,
+                "fitted on."
             )
 
     def get_metadata_routing(self):

@@ -6,6 +6,9 @@ release means reading one file.
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer, _Scorer
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._validation import _score, _warn_or_raise_about_fit_failures
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import _raise_for_params, _routing_enabled
@@ -37,10 +40,14 @@ except ImportError:
 
 
 __all__ = [
+    "BaseSearchCV",
     "CallbackSupportMixin",
     "Interval",
     "StrOptions",
     "_BaseComposition",
+    "_MultimetricScorer",
+    "_PassthroughScorer",
+    "_Scorer",
     "_VisualBlock",
     "_check_feature_names",
     "_check_method_params",
@@ -50,6 +57,8 @@ __all__ = [
     "_num_samples",
     "_raise_for_params",
     "_routing_enabled",
+    "_score",
+    "_warn_or_raise_about_fit_failures",
     "is_dataframe",
     "own_request",
     "take_rows",

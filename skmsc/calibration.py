@@ -7,7 +7,7 @@ answers of different stages are made comparable before they are mixed in one `pr
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar, root
+from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, logsumexp
 
 __all__ = []  # for the package's own use
@@ -230,25 +230,33 @@ def _fit_sigmoid(score, target, weight, bounded):
 
 
 def _most_likely(score, target, weight, intercept):
-    """Slope and intercept of the logistic model of targets in (0, 1), starting from slope 0."""
-    features = np.column_stack([score, np.ones(score.size)])
-    total = weight.sum()
+    """Slope and intercept of the logistic model of targets in (0, 1), starting from slope 0.
+
+    Newton's method with steps halved until they help; it does not mind how the score is scaled.
+    """
+    weight, theta = weight / weight.sum(), np.array([0.0, intercept])
 
     def loss(theta):
-        z = features @ theta
-        return weight @ (np.logaddexp(0, z) - target * z) / total
+        z = theta[0] * score + theta[1]
+        return weight @ (np.logaddexp(0, z) - target * z)
 
-    def gradient(theta):
-        return features.T @ (weight * (expit(features @ theta) - target)) / total
-
-    def hessian(theta):
-        p = expit(features @ theta)
-        return features.T @ (features * (weight * p * (1 - p) / total)[:, None])
-
-    start = np.array([0.0, intercept])
-    near = minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact").x
-    # Rounding of the loss hides the last digits; the gradient still shows them.
-    return root(gradient, near, jac=hessian, tol=1e-14).x
+    for _ in range(100):
+        p = expit(theta[0] * score + theta[1])
+        off = weight * (p - target)
+        curve = weight * p * (1.0 - p)
+        bent = curve * score
+        gradient = np.array([off @ score, off.sum()])
+        hessian = np.array([[bent @ score, bent.sum()], [bent.sum(), curve.sum()]])
+        step = np.linalg.solve(hessian, gradient)
+        gain = gradient @ step  # twice what the step should win; below 1e-8 it is sure to
+        if gain > 1e-8:
+            before = loss(theta)
+            while loss(theta - step) > before - 0.25 * gain and gain > 1e-12:
+                step, gain = step / 2, gain / 2
+        theta = theta - step
+        if gain < 1e-24:
+            break
+    return theta
 
 
 def _fit_steps(score, target, weight, bounded):
