@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import check_random_state
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, given
+from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, without_none
 from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._sklearn import _routing_enabled, _VisualBlock, is_dataframe, take_rows
 from skmsc._splitters import TimeDelaySplit
@@ -252,7 +252,7 @@ default="uniform"
         """
         with no_half_fit(self, FITTED):
             self._check_parameters()
-            fit_params |= given(
+            fit_params |= without_none(
                 false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
             )
             metadata = self._take_row_metadata(fit_params)

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, given
+from skmsc._base import FITTED, MultiStageClassifier, fit_calibrations, without_none
 from skmsc._checks import (
     check_unlabeled_label,
     check_weight,
@@ -325,7 +325,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """
         with no_half_fit(self, FITTED):
             pairs, costs = self._check_parameters()
-            fit_params |= given(
+            fit_params |= without_none(
                 false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
             )
             rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
