@@ -53,9 +53,6 @@ from skmsc.thresholds import (
 
 _FLOATS = (np.float64, np.float32)
 
-# Metadata of each row that policies read.
-ROW_METADATA = ("false_negative_cost", "false_positive_cost", "time")
-
 # What a fit leaves beside the attributes that end in an underscore.
 FITTED = (
     "_accepts",
@@ -286,7 +283,7 @@ class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             labelled rows is one that it dismisses now.
         """
         X = self._check_rows(X)
-        metadata = given(
+        metadata = without_none(
             false_negative_cost=false_negative_cost,
             false_positive_cost=false_positive_cost,
             time=time,
@@ -787,13 +784,13 @@ default=None
 
         With metadata routing `fit_params` stays, since other parts may ask for the same.
         """
-        metadata = given(**{name: fit_params.get(name) for name in ROW_METADATA})
+        names = {"false_negative_cost", "false_positive_cost", *row_metadata(self.thresholds)}
+        metadata = without_none(**{name: fit_params.get(name) for name in names})
         if not _routing_enabled():
-            for name in ROW_METADATA[:2]:
-                fit_params.pop(name, None)
             cv = getattr(self, "cv", None)
-            if "time" in row_metadata(self.thresholds) and not takes_time(cv):
-                fit_params.pop("time", None)
+            for name in names:
+                if name != "time" or not takes_time(cv):
+                    fit_params.pop(name, None)
         return metadata
 
     def _route_metadata(self, fit_params, pairs):
@@ -840,7 +837,7 @@ default=None
         return codes, weight * labeled
 
 
-def given(**metadata):
+def without_none(**metadata):
     """The metadata that was given."""
     return {name: values for name, values in metadata.items() if values is not None}
 

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import process_routing
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier, fit_calibrations, given
+from skmsc._base import FITTED, Evidence, MultiStageClassifier, fit_calibrations, without_none
 from skmsc._changing_classes import ChangesClasses
 from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
@@ -282,7 +282,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
-        fit_params |= given(
+        fit_params |= without_none(
             false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
         )
         with no_half_fit(self, self._fitted_names), told(self):

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import check_random_state
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier, given
+from skmsc._base import FITTED, Evidence, MultiStageClassifier, without_none
 from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._progress import Progress, told
 from skmsc._sklearn import (
@@ -258,7 +258,7 @@ default="uniform"
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
-        fit_params |= given(
+        fit_params |= without_none(
             false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
         )
         with no_half_fit(self, FITTED), told(self):

@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier, given
+from skmsc._base import FITTED, Evidence, MultiStageClassifier, without_none
 from skmsc._checks import (
     check_unlabeled_label,
     check_weight,
@@ -326,7 +326,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             When an argument is not valid, a class is missing from a training part of `cv`, or the
             policy of `thresholds` cannot be met.
         """
-        fit_params |= given(
+        fit_params |= without_none(
             false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
         )
         with no_half_fit(self, FITTED), told(self):

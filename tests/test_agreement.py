@@ -501,8 +501,8 @@ STATISTICS = pytest.mark.parametrize(
         pytest.param(2, 0.5, 2, 800, Agreement(0.02), id="two classes, ties"),
         pytest.param(2, 0.02, 12, 9000, Agreement(0.05, per_class=True), id="rare positives"),
         pytest.param(2, 0.02, 2, 9000, Agreement(0.05, per_class=True), id="rare, ties"),
-        pytest.param(2, 0.005, 12, 3000, Agreement(0.004), id="one in 200"),
-        pytest.param(2, 0.005, 2, 3000, Agreement(0.004), id="one in 200, ties"),
+        pytest.param(2, 0.005, 12, 1600, Agreement(0.004), id="one in 200"),
+        pytest.param(2, 0.005, 2, 1600, Agreement(0.004), id="one in 200, ties"),
     ],
 )
 

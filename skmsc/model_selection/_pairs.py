@@ -22,7 +22,7 @@ from sklearn.utils import column_or_1d
 
 from skmsc._sklearn import _PassthroughScorer, _Scorer
 from skmsc.model_selection._final_cut import check_two_classes
-from skmsc.reporting import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
+from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
 from skmsc.thresholds import fit_thresholds
 
 __all__ = []  # for the package's own use

@@ -35,7 +35,7 @@ from skmsc.model_selection._replay import (
     pass_rate_and_cost,
     replaced,
 )
-from skmsc.reporting import neg_mean_cost_scorer, neg_pass_rate_scorer
+from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer
 
 # What is told of every setting beside its scores; less is better.
 BILL = ("cost", "pass_rate")

@@ -23,9 +23,8 @@ class ExpectedCost(BaseEstimator):
 
     What it promises: on the rows that it was set on, with two stages no other pair of cuts costs
     less (see Notes for many positives); with more no change of one early cut, with or without the
-    last one, does. On new
-    rows it is an estimate: the cheapest of many cuts looks cheaper than it is, the more so the
-    fewer positives there are, and only rows exchangeable with these cost alike.
+    last one, does. On new rows it is an estimate: the cheapest of many cuts looks cheaper than it
+    is, the more so the fewer positives there are, and only rows exchangeable with these cost alike.
 
     The cut of the last stage is kept as ``alert_threshold_``, on the probability that
     `predict_proba` gives, where dismissed rows stay below it: ``alerts(X)`` tells the rows that
@@ -60,7 +59,8 @@ class ExpectedCost(BaseEstimator):
     from cuts that pass most positives, and from the first stage on or from the last, the best
     counts.
 
-    A positive that costs 0, and a row of weight 0, count as absent.
+    A positive that costs 0, and a row of weight 0, count as absent. Where an isotonic calibration
+    gives rows on both sides of the last cut one probability, they are alerts together or not.
 
     Examples
     --------

@@ -124,12 +124,12 @@ def row_metadata(thresholds):
 def find_row_values(thresholds, given, sample_weight):
     """What a checked policy reads of each row, a dict of arrays of shape (n_samples,).
 
-    `given` is the metadata of all rows by name, `sample_weight` has their weights. Costs that the
-    policy does not read are warned of, or, where it has them as numbers, refused.
+    `given` is the metadata of all rows by name, `sample_weight` has their weights. What the policy
+    does not read is warned of, or, where it has it as a number, refused.
     """
     names = row_metadata(thresholds)
     for name in given:
-        if name in names or name == "time":  # which may be for the splitter
+        if name in names:
             continue
         if getattr(thresholds, name, None) is not None:
             raise ValueError(

@@ -21,8 +21,8 @@ class PassBudget(BaseEstimator):
     """Let at most a given share of the rows reach the last stage.
 
     What it promises: on the rows that it was set on, the (weighted) share that reaches the last
-    stage is at most `max_pass_rate`. On new rows it is a quantile estimated from these, and moves
-    with the data.
+    stage is at most `max_pass_rate`. On new rows it is a quantile estimated from these: rows
+    exchangeable with them pass about as often, and others, of another month, may not.
 
     Parameters
     ----------
@@ -88,7 +88,8 @@ class CostBudget(BaseEstimator):
     """Keep the mean cost of a row at or below a given amount.
 
     What it promises: on the rows that it was set on, the (weighted) mean cost is at most
-    `max_cost`. It needs the costs of the stages.
+    `max_cost`; new rows exchangeable with them cost about as much. It needs the costs of the
+    stages.
 
     Parameters
     ----------
@@ -169,7 +170,9 @@ class RecallFloor(BaseEstimator):
     positives reach the last stage, unless `max_pass_rate` binds, which is warned of. With
     `confidence`, for new rows exchangeable with those that it was set on: the expected share that
     reaches the last stage is at least `min_recall` with that confidence over the draw of the rows.
-    Fraud drifts: rows of another month are not exchangeable with these.
+    Fraud drifts: rows of another month are not exchangeable with these. Set anew on rows that came
+    back with labels, it refuses to dismiss more when nothing that is dismissed now has a label: see
+    `skmsc.routing.Routing.shadow`.
 
     Early stages answer the negative class only, also those of an `EarlyExitClassifier`, whose
     positive class is ``classes_[1]``.

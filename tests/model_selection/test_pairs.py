@@ -19,7 +19,7 @@ import skmsc
 from skmsc import FeedbackCascadeClassifier, PassBudget
 from skmsc.model_selection import FinalCutClassifier, ThresholdSearchCV
 from skmsc.model_selection._pairs import count_pairs, metric_of_counts, spread_cuts
-from skmsc.reporting import neg_mean_cost_scorer
+from skmsc.metrics import neg_mean_cost_scorer
 
 X, Y = make_classification(300, weights=[0.8], flip_y=0.05, class_sep=0.8, random_state=0)
 W = np.random.default_rng(0).integers(1, 4, size=300).astype(float)
