@@ -339,9 +339,11 @@ class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 kept.append(scores.copy())
             return self._answer(k, scores)
 
-        seconds, steps = np.zeros(last + 1), None
-        if measure_time:
-            steps = watch_steps(self._steps(), lambda k, _, taken: np.add.at(seconds, k, taken))
+        def see(k, _, taken):
+            seconds[k] += taken
+
+        seconds = np.zeros(last + 1)
+        steps = watch_steps(self._steps(), see) if measure_time else None
         routing = self._route(X, answer, steps)
         answers = routing.proba.argmax(axis=1)
         positive = None if codes is None else self._is_positive(codes)
@@ -401,28 +403,20 @@ default=None
             have come or gone since.
         """
         X = self._check_rows(X)
-        known = self._reference
         if reference is not None:
             reference = self._check_rows(reference)
-            routing, scores = self._watch(reference)
-            known = ScoreReference.of(routing.stage, scores, np.ones(routing.stage.size))
-        elif known is None:
+        elif self._reference is None:
             raise ValueError(
                 "There is nothing to compare with, as the thresholds were set on no rows, or "
                 "classes have come or gone since: give rows as reference."
             )
-        if y is None and label_weight is not None:
-            raise ValueError("label_weight needs y.")
-        if label_weight is not None:
-            label_weight = check_weight(label_weight, _num_samples(X), "label_weight")
-            y = np.array(y)
-            if y.shape == label_weight.shape:
-                y[label_weight == 0] = self.classes_[0]
-        codes, weight = self._check_labels(X, y, None)
-        if codes is not None:
-            label_weight = weight if label_weight is None else weight * label_weight
+        codes, label_weight = self._check_some_labels(X, y, label_weight)
         weight = check_weight(sample_weight, _num_samples(X))
 
+        known = self._reference
+        if reference is not None:
+            routing, scores = self._watch(reference)
+            known = ScoreReference.of(routing.stage, scores, np.ones(routing.stage.size))
         routing, scores = self._watch(X)
         used, labels = weight > 0, {}
         if codes is not None:
@@ -807,6 +801,25 @@ default=None
         given = {name: fit_params.pop(name, None) for name in ("groups", "time")}
         _raise_for_params(fit_params, self, "fit")
         return {name: value for name, value in given.items() if value is not None}, {}
+
+    def _check_some_labels(self, X, y, label_weight):
+        """Class codes, and how many rows each label stands for: 0 where it is not known."""
+        if label_weight is None:
+            codes, weight = self._check_labels(X, y, None)
+            return codes, None if y is None else weight
+        if y is None:
+            raise ValueError("label_weight needs y.")
+        weight = check_weight(label_weight, _num_samples(X), "label_weight")
+        y = np.asarray(y)
+        if y.shape != weight.shape:
+            raise ValueError(f"y must have shape {weight.shape}; got {y.shape}.")
+        idx, codes = np.flatnonzero(weight), np.zeros(weight.size, dtype=np.intp)
+        known = y[idx]
+        if known.dtype == object:
+            known = np.array(known.tolist())  # what is not known may have been of any type
+        codes[idx], labeled = self._check_labels(idx, known, None)
+        weight[idx] *= labeled
+        return codes, weight
 
     def _find_labeled(self, y):
         """Mask of the rows with a label."""

@@ -177,7 +177,7 @@ class CostScoreDisplay:
         )
         if costs.min() > 0 and costs.max() > 20 * costs.min():
             ax.set_xscale("log")
-        ax.margins(x=0.15, y=0.16)
+        ax.margins(x=0.15, y=0.18)
         ax.autoscale_view()
         ax.set(xlabel=f"{self.cost_name} (less is better)", ylabel=self.score_name)
         ax.legend(
@@ -185,8 +185,8 @@ class CostScoreDisplay:
         )
         ax.set_xlim(ax.get_xlim())
         ax.set_ylim(ax.get_ylim())
-        # Nothing is better than the front: there is room above it and to its left.
-        self.texts_ = label_ends(ax, ends, texts, turn=0.0, lift=0.05) if ends else []
+        # Nothing is better than the front, so that there is room above it.
+        self.texts_ = label_ends(ax, ends, texts, lift=0.07) if ends else []
         return self
 
 

@@ -8,6 +8,8 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCHES = ("", "////", "....", "xxxx", "----", "++++")
 
+_TEXT_WIDTH, _TEXT_HEIGHT = 0.25, 0.06  # of a label, in shares of the axes
+
 
 def style(k):
     """Color, line, marker and hatch of the k-th thing that is drawn."""
@@ -27,29 +29,26 @@ def get_axes(ax, display, figsize=None):
     return ax, ax.figure
 
 
-def label_ends(ax, ends, texts, least=0.06, turn=0.8, lift=0.0):
-    """Write a text beside each point, (x, y) in data, none closer to another than `least`.
+def label_ends(ax, ends, texts, *, turn=0.8, lift=0.0):
+    """Write a text at each point, (x, y) in data, clear of those of neighbouring points.
 
-    Distances are shares of the axes, whose limits must be set; right of `turn` a text is written
-    left of its point. Each is `lift` above it.
+    Distances are shares of the axes, whose limits must be set. A text is right of its point, or
+    left of one that is right of `turn`; with `lift` it is so much above it.
     """
     at = ax.transAxes.inverted().transform(ax.transData.transform(ends))
-    order = np.argsort(at[:, 1], kind="stable")
-    height = at[order, 1] + lift
-    for i in range(1, len(height)):
-        height[i] = max(height[i], height[i - 1] + least)
-    height[-1] = min(height[-1], 0.97)
-    for i in reversed(range(len(height) - 1)):
-        height[i] = min(height[i], height[i + 1] - least)
-    drawn = [None] * len(texts)
-    for i, y in zip(order, height, strict=True):
-        side = -1 if at[i, 0] > turn else 1
+    height, drawn = at[:, 1] + lift, [None] * len(texts)
+    placed = []
+    for i in np.argsort(height, kind="stable"):
+        beside = [height[j] for j in placed if abs(at[i, 0] - at[j, 0]) < _TEXT_WIDTH]
+        height[i] = max([height[i], *(y + _TEXT_HEIGHT for y in beside)])
+        placed.append(i)
+        side = 0 if lift else -1 if at[i, 0] > turn else 1
         drawn[i] = ax.annotate(
             texts[i],
             ends[i],
-            xytext=(at[i, 0] + 0.03 * side, y),
+            xytext=(at[i, 0] + 0.03 * side, height[i]),
             textcoords="axes fraction",
-            ha="left" if side > 0 else "right",
+            ha={-1: "right", 0: "center", 1: "left"}[side],
             va="center",
             fontsize="small",
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},

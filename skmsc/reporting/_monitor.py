@@ -281,12 +281,12 @@ def homogeneity_p_value(counts):
 
 def _verdict(row):
     """Whether a stage's scores or pass rate have shifted."""
-    if np.isnan(row["psi"]):
-        return "unknown"
     scores = row["score_p_value"] < _P_VALUE and row["psi"] >= _PSI
     before, after = row["reference_pass_rate"], row["pass_rate"]
     off = max(after, before) >= _RATIO * min(after, before)
-    return "shifted" if scores or (row["pass_rate_p_value"] < _P_VALUE and off) else "steady"
+    if scores or (row["pass_rate_p_value"] < _P_VALUE and off):
+        return "shifted"
+    return "unknown" if np.isnan(row["psi"]) else "steady"
 
 
 def _estimated(name, event, sample_weight, label_weight):

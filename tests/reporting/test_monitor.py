@@ -232,6 +232,27 @@ def test_a_mask_of_labels_weighs_them_alike_within_a_stage():
     assert by_mask.columns["positives_lost"] == pytest.approx(by_weight.columns["positives_lost"])
 
 
+def test_labels_that_are_not_known_may_be_of_any_kind():
+    names = np.array(["no", "rather suspicious"])
+    model = cascade(pos_label="rather suspicious").fit(X[OLD], names[Y[OLD]])
+    known = np.random.default_rng(0).uniform(size=1500) < 0.5
+    wanted = model.monitor(X[NEW], names[Y[NEW]], label_weight=known)
+    short = np.where(known, names[Y[NEW]], "?")
+    mixed = np.where(known, names[Y[NEW]].astype(object), None)
+    for y in (short, mixed, mixed.tolist()):
+        assert model.monitor(X[NEW], y, label_weight=known).columns == wanted.columns
+    as_float = np.where(known, Y[NEW], np.nan)
+    assert MODEL.monitor(X[NEW], as_float, label_weight=known).columns == wanted.columns
+
+
+def test_a_stage_that_nothing_reaches_has_shifted():
+    rng = np.random.default_rng(0)
+    reference = ScoreReference.of(*two_stages(rng.uniform(size=2000)))
+    report = monitor_report(["a", "b"], reference, *two_stages(rng.uniform(0, 0.8, size=2000)))
+    assert report.columns["rows_in"][1] == 0 and np.isnan(report.columns["psi"][1])
+    assert report.columns["verdict"][1] == "shifted"
+
+
 def test_a_stage_without_labels_is_unknown():
     stage = MODEL.route(X[NEW]).stage
     report = MODEL.monitor(X[NEW], Y[NEW], label_weight=stage == 1)
