@@ -517,7 +517,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         return Evidence(scores, scores, grouped)
 
     def _decide(self, evidence, last=None):
-        """Set thresholds and calibrations, of the heads the given one instead, as (map,)."""
+        """Set thresholds and calibrations, for the heads the `last` ones if given, [map]."""
         scores = evidence.scores
         thresholds = fit_thresholds(self.thresholds, scores)
         self._calibrations = [None] * scores.n_stages

@@ -247,7 +247,10 @@ def _most_likely(score, target, weight, intercept):
         bent = curve * score
         gradient = np.array([off @ score, off.sum()])
         hessian = np.array([[bent @ score, bent.sum()], [bent.sum(), curve.sum()]])
-        step = np.linalg.solve(hessian, gradient)
+        try:
+            step = np.linalg.solve(hessian, gradient)
+        except np.linalg.LinAlgError:  # scores that differ by rows of next to no weight
+            break
         gain = gradient @ step  # twice what the step should win; below 1e-8 it is sure to
         if gain > 1e-8:
             before = loss(theta)
