@@ -21,8 +21,8 @@ from sklearn.metrics import (
 from sklearn.utils import column_or_1d
 
 from skmsc._sklearn import _PassthroughScorer, _Scorer
-from skmsc.model_selection._final_cut import check_two_classes
 from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
+from skmsc.model_selection._final_cut import check_two_classes
 from skmsc.thresholds import fit_thresholds
 
 __all__ = []  # for the package's own use

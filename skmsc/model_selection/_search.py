@@ -23,6 +23,7 @@ from skmsc._sklearn import (
     _warn_or_raise_about_fit_failures,
     take_rows,
 )
+from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer
 from skmsc.model_selection._final_cut import FinalCutClassifier
 from skmsc.model_selection._pairs import PairRows, choose_cuts, metric_of_counts
 from skmsc.model_selection._replay import (
@@ -35,7 +36,6 @@ from skmsc.model_selection._replay import (
     pass_rate_and_cost,
     replaced,
 )
-from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer
 
 # What is told of every setting beside its scores; less is better.
 BILL = ("cost", "pass_rate")

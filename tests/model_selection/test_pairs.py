@@ -17,9 +17,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skmsc
 from skmsc import FeedbackCascadeClassifier, PassBudget
+from skmsc.metrics import neg_mean_cost_scorer
 from skmsc.model_selection import FinalCutClassifier, ThresholdSearchCV
 from skmsc.model_selection._pairs import count_pairs, metric_of_counts, spread_cuts
-from skmsc.metrics import neg_mean_cost_scorer
 
 X, Y = make_classification(300, weights=[0.8], flip_y=0.05, class_sep=0.8, random_state=0)
 W = np.random.default_rng(0).integers(1, 4, size=300).astype(float)
