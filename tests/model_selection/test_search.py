@@ -32,12 +32,12 @@ from skmsc import (
     RecallFloor,
     RidgeHead,
 )
-from skmsc.model_selection import LabeledTestFolds, ThresholdSearchCV
-from skmsc.reporting import (
+from skmsc.metrics import (
     neg_mean_cost_scorer,
     neg_pass_rate_scorer,
     retained_recall_scorer,
 )
+from skmsc.model_selection import LabeledTestFolds, ThresholdSearchCV
 
 X, Y = make_classification(300, weights=[0.8], flip_y=0.05, class_sep=0.8, random_state=0)
 W = np.random.default_rng(0).integers(1, 4, size=300).astype(float)
