@@ -500,7 +500,7 @@ default=None
     def _decided(self, thresholds, evidence):
         """A copy as `fit` would leave it with other thresholds; it shares the stages."""
         scores, other = evidence.scores, shallow_copy(self)
-        other.thresholds = thresholds
+        other.thresholds, other._reference = thresholds, None
         check_policy(
             thresholds,
             n_stages=scores.n_stages,
