@@ -50,7 +50,8 @@ lint: $(VENV)/.installed-dev  ## ruff and the import contract
 	$(BIN)/lint-imports --no-logo
 
 examples: $(VENV)/.installed-dev  ## run every examples/plot_*.py, without a screen
-	@set -e; for example in $(EXAMPLES); do echo "== $$example"; $(BIN)/python "$$example"; done
+	@printf '%s\n' $(EXAMPLES) | $(ONE_THREAD) xargs -n 1 -P $(WORKERS) sh -c \
+		'said=$$($(BIN)/python "$$0" 2>&1); rc=$$?; printf "== %s\n%s\n" "$$0" "$$said"; exit $$rc'
 
 bench: need-data $(VENV)/.installed-bench  ## DATA=folder: the benchmarks on the data sets in that folder
 	$(BIN)/python -m benchmarks.run --data '$(DATA)'

@@ -182,10 +182,14 @@ def assert_same(model, other, X, J, oof=True, rtol=0.0):
 
 POLICIES = [PassBudget(0.3), 0.3, RecallFloor(0.9), Agreement(0.05), None]
 OF_SCORES = POLICIES[2:]
+FEEDBACKS = ("caught", "gain", "auto", by_later_score)
+# Every policy with one feedback and with none, every feedback with one policy.
 SETTINGS = [
-    *[(f, None, t) for f in ("caught", "gain", "auto", "none", by_later_score) for t in POLICIES],
-    *[(f, 0.4, t) for f in ("caught", "gain", "auto", by_later_score) for t in POLICIES],
-    *[("none", 0.4, t) for t in OF_SCORES],
+    *[(f, share, t) for f in ("caught", "none") for share in (None, 0.4) for t in OF_SCORES],
+    *[(f, None, t) for f in ("caught", "none") for t in POLICIES[:2]],
+    *[("caught", 0.4, t) for t in POLICIES[:2]],
+    *[(f, share, PassBudget(0.3)) for f in FEEDBACKS[1:] for share in (None, 0.4)],
+    *[(f, share, None) for f in FEEDBACKS[1:] for share in (None, 0.4)],
 ]
 
 

@@ -39,8 +39,7 @@ def small(*args, **params):
 NETS = [
     TabularNet(),
     small("resnet", depth=1),
-    small(missing="mean"),
-    small(class_weight="balanced"),
+    small(missing="mean", class_weight="balanced"),
     # Two fits in a row predict the same once weight decay holds the weights where they are; without
     # it a net learns by heart even rows that weigh 1e-7, which check_class_weight_classifiers
     # forbids.
