@@ -54,6 +54,12 @@ def test_expected_cost_row_by_row():
     )
 
 
+@pytest.mark.parametrize("dtype", [object, bool])
+def test_labels_of_a_dataframe_have_the_conventional_positive(dtype):
+    y_true, y_pred = np.array([0, 1, 1, 0], dtype), np.array([0, 0, 1, 1], dtype)
+    assert expected_cost(y_true, y_pred, false_negative_cost=3.0) == 1.0
+
+
 def test_a_weight_of_two_is_the_row_twice():
     y, answer = np.array([0, 1, 1, 0]), np.array([1, 0, 1, 0])
     twice = np.repeat(np.arange(4), [2, 1, 1, 3])
@@ -263,6 +269,12 @@ def test_scorers_in_a_search_agree_with_the_functions():
             ValueError,
             "inconsistent numbers",
         ),
+        (
+            lambda: card_precision_at_k([0, 1], [0, 1], card=["a", None], period=[0, 0]),
+            ValueError,
+            "card must hold no None",
+        ),
+        (lambda: retained_recall_scorer(cascade().fit(X, Y), X, None), ValueError, "y must hold"),
         (lambda: neg_pass_rate_scorer(cascade(), X), NotFittedError, "not fitted yet"),
     ],
 )
