@@ -78,7 +78,9 @@ def expected_cost(
     -----
     It is what errors cost; what running the stages costs is `mean_cost`. In a search a cost per row
     is metadata: with ``enable_metadata_routing``, ``make_scorer(expected_cost,
-    greater_is_better=False).set_score_request(false_negative_cost=True)``.
+    greater_is_better=False).set_score_request(false_negative_cost=True)``. The classifiers of this
+    package take the same in `fit`: where their policy does not read it, say
+    ``set_fit_request(false_negative_cost=False)``.
 
     References
     ----------

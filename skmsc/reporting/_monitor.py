@@ -127,9 +127,9 @@ class MonitorReport(StageTable):
     Notes
     -----
     The scores of the stages are cut into bins at quantiles of the reference. After a fit these are
-    out-of-fold scores, of fits on fewer rows than the final ones: a small
-    difference is to be expected, which is why the verdict asks for a large one; rows that nothing
-    was fitted on, given as `reference` to `monitor`, are cleaner.
+    out-of-fold scores, of other fits than the final ones, on fewer rows and with feedback of their
+    own. These differ, and a verdict may be "shifted" for that alone: rows that nothing was fitted
+    on, given as `reference` to `monitor` or to `tune_thresholds` before, are cleaner.
 
     The p-value is that of Pearson's test of homogeneity; bins that hold few rows are merged.
     Weights count by Kish's effective number of rows. The index is ``sum (p - q) log(p / q)`` over
