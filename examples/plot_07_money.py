@@ -119,6 +119,8 @@ left.set(xlabel="euros a day", title="Costs on the test days", xlim=(0, 1.05 * s
 left.legend()
 right.plot(prices, rates, "o-", color="tab:blue")
 right.set(xscale="log", xlabel="euros for a fetch", title="Rows worth a fetch", ylim=(0, 1.05))
+right.set_xticks(prices, [f"{price:g}" for price in prices], minor=False)
+right.minorticks_off()
 right.set_ylabel("share of rows that pass", color="tab:blue")
 cost = right.twinx()
 cost.plot(prices, totals, "s--", color="tab:red")

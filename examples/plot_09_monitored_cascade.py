@@ -123,12 +123,10 @@ print("shifted:", alarm.shifted)
 
 # %%
 # What is lost among the dismissed rows only labels can tell. One in ten of them, drawn by chance,
-# is labelled anyway: each stands for ten. The estimate comes with its interval, and the truth,
-# which only a simulation knows, is beside it.
+# is labelled anyway: each stands for ten, as ``shadow`` says. The estimate comes with its interval,
+# and the truth, which only a simulation knows, is beside it.
 y_later = y[day >= 73]
-drawn = np.random.default_rng(0).uniform(size=y_later.size) < 0.1
-passed = cascade.route(later).stage == 1
-label_weight = np.where(passed, 1.0, np.where(drawn, 10.0, 0.0))
+_, label_weight = cascade.route(later).shadow(0.1, random_state=0)
 known = np.where(label_weight > 0, y_later, -1)  # of any value where it is not known
 shadow = cascade.monitor(later, known, reference=X[between], label_weight=label_weight)
 print(shadow)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skmsc._checks import check_weight
+from skmsc._checks import check_weight, warn
 from skmsc._sklearn import (
     CallbackSupportMixin,
     _check_feature_names,
@@ -315,6 +315,9 @@ class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     def report(self, X, y=None, *, sample_weight=None, measure_time=False):
         """Tell, stage by stage, how many rows came in, left, and what was lost.
 
+        Of two classes the positive one (``classes_[1]``, where the classifier has no `pos_label`)
+        is the one that can be lost.
+
         Parameters
         ----------
         X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
@@ -345,7 +348,9 @@ class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         seconds = np.zeros(last + 1)
         steps = watch_steps(self._steps(), see) if measure_time else None
         routing = self._route(X, answer, steps)
-        answers = routing.proba.argmax(axis=1)
+        answers, alerts = routing.proba.argmax(axis=1), None
+        if self.alert_threshold_ is not None:
+            alerts = routing.proba[:, self._positive] >= self.alert_threshold_
         positive = None if codes is None else self._is_positive(codes)
         if positive is not None:
             positive &= weight > 0
@@ -366,6 +371,8 @@ class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             correct=None if codes is None else answers == codes,
             positive=positive,
             caught=caught,
+            alerts=alerts,
+            pos_label=self._pos_label(),
         )
 
     def monitor(self, X, y=None, *, reference=None, label_weight=None, sample_weight=None):
@@ -399,16 +406,16 @@ default=None
         Raises
         ------
         ValueError
-            When there is nothing to compare with: the thresholds were set on no rows, or classes
-            have come or gone since.
+            When there is nothing to compare with: the thresholds were set on no rows, or heads or
+            classes have changed since.
         """
         X = self._check_rows(X)
         if reference is not None:
             reference = self._check_rows(reference)
         elif self._reference is None:
             raise ValueError(
-                "There is nothing to compare with, as the thresholds were set on no rows, or "
-                "classes have come or gone since: give rows as reference."
+                "There is nothing to compare with, as the thresholds were set on no rows, or heads "
+                "or classes have changed since: give rows as reference."
             )
         codes, label_weight = self._check_some_labels(X, y, label_weight)
         weight = check_weight(sample_weight, _num_samples(X))
@@ -426,7 +433,13 @@ default=None
             labels["positive"] = None if positive is None else positive[used]
         scores = [score[used[routing.stage >= k]] for k, score in enumerate(scores)]
         return monitor_report(
-            self._stage_names, known, routing.stage[used], scores, weight[used], **labels
+            self._stage_names,
+            known,
+            routing.stage[used],
+            scores,
+            weight[used],
+            pos_label=self._pos_label(),
+            **labels,
         )
 
     def _watch(self, X, keep=None):
@@ -604,12 +617,24 @@ default=None
         self._set_how_answers_show()
         if not hasattr(policy, "find_alert_threshold"):
             return
+        self._warn_of_common_alerts(scores)
         last = scores.n_stages - 1
         passed = eager_stage(scores.acting, thresholds) == last
         proba = np.full(passed.size, np.nan)
         proba[passed] = self._answer(last, scores.stage_proba[passed, last])[:, self._positive]
         self.alert_threshold_ = float(policy.find_alert_threshold(proba, scores))
         self._set_how_answers_show()
+
+    def _warn_of_common_alerts(self, scores):
+        """Warn where the class that alerts are of is the common one, and nobody chose it."""
+        if self._negative is not None:  # the fit chose it, and warned
+            return
+        if np.average(scores.y == self._positive, weights=scores.sample_weight) > 0.5:
+            warn(
+                f"Alerts are of the second of two classes, {self._pos_label()!r}, which is the "
+                f"more frequent one; a {type(self).__name__} takes no other: let the label of the "
+                "rare class sort last."
+            )
 
     def _set_how_answers_show(self):
         """Set what it takes for answers to be the likeliest class, and dismissed rows no alerts."""
@@ -684,6 +709,10 @@ default=None
     def _is_positive(self, codes):
         """Mask of the positive rows; None without a positive class."""
         return None if self._positive is None else codes == self._positive
+
+    def _pos_label(self):
+        """The positive class; None where there is none."""
+        return None if self._positive is None else self.classes_.tolist()[self._positive]
 
     def _check_rows(self, X):
         """Rows to predict: arrays are checked, of dataframes only names and counts.

@@ -6,6 +6,7 @@ import warnings
 from numbers import Real
 
 import numpy as np
+from sklearn.utils.validation import check_array, column_or_1d
 
 from skmsc._sklearn import _check_sample_weight
 
@@ -54,6 +55,41 @@ def check_weight(sample_weight, n_samples, name="sample_weight"):
     if not weight.any():
         raise ValueError(f"{name} is zero for every row; give some row a weight.")
     return weight
+
+
+def check_column(values, name):
+    """A one-dimensional array without nan or None."""
+    values = column_or_1d(check_array(values, ensure_2d=False, dtype=None, input_name=name))
+    if values.dtype == object and np.equal(values, None).any():
+        raise ValueError(f"{name} must hold no None.")
+    return values
+
+
+def check_stage(stage):
+    """Indices of the stages that answered rows, an array of shape (n_samples,)."""
+    stage = check_column(stage, "stage")
+    if stage.dtype.kind not in "iu" or stage.min() < 0:
+        raise ValueError("stage must hold integers >= 0, such as route(X).stage.")
+    return stage
+
+
+def find_pos_label(labels, pos_label):
+    """The positive one of sorted labels; raises where there are more than two, or none is clear."""
+    known = labels.tolist()
+    if labels.size > 2:
+        raise ValueError(
+            f"Only binary classification is supported. y holds {labels.size} classes: {labels}."
+        )
+    if pos_label is None:
+        if not set(known) <= {-1, 0, 1}:
+            raise ValueError(
+                f"y holds the labels {known}, of which none is positive by convention: set "
+                "pos_label."
+            )
+        return 1
+    if labels.size == 2 and pos_label not in known:
+        raise ValueError(f"pos_label must be one of {known}; got {pos_label!r}.")
+    return pos_label
 
 
 @contextlib.contextmanager

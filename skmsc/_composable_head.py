@@ -321,14 +321,25 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         """The fitted trunk."""
         return self._trunk.estimator
 
-    def tune_thresholds(self, X, y=None, *, thresholds, sample_weight=None, copy=False):
+    def tune_thresholds(
+        self,
+        X,
+        y=None,
+        *,
+        thresholds,
+        sample_weight=None,
+        copy=False,
+        false_negative_cost=None,
+        false_positive_cost=None,
+        time=None,
+    ):
         """Set the thresholds anew on given rows, fitting nothing again.
 
         See `EarlyExitClassifier.tune_thresholds`.
 
         Parameters
         ----------
-        X, y, thresholds, sample_weight, copy
+        X, y, thresholds, sample_weight, copy, false_negative_cost, false_positive_cost, time
             As there.
 
         Returns
@@ -337,7 +348,14 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             This classifier, or the copy.
         """
         tuned = super().tune_thresholds(
-            X, y, thresholds=thresholds, sample_weight=sample_weight, copy=copy
+            X,
+            y,
+            thresholds=thresholds,
+            sample_weight=sample_weight,
+            copy=copy,
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
+            time=time,
         )
         if tuned._screen is not None:
             tuned._screen = replace(tuned._screen, closed=None)

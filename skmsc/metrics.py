@@ -11,7 +11,15 @@ import numpy as np
 from sklearn.metrics import roc_curve
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
-from skmsc._checks import as_numbers, check_weight, is_number, warn
+from skmsc._checks import (
+    as_numbers,
+    check_column,
+    check_stage,
+    check_weight,
+    find_pos_label,
+    is_number,
+    warn,
+)
 from skmsc.reporting._unwrap import unwrap
 
 __all__ = [
@@ -70,7 +78,9 @@ def expected_cost(
     -----
     It is what errors cost; what running the stages costs is `mean_cost`. In a search a cost per row
     is metadata: with ``enable_metadata_routing``, ``make_scorer(expected_cost,
-    greater_is_better=False).set_score_request(false_negative_cost=True)``.
+    greater_is_better=False).set_score_request(false_negative_cost=True)``. The classifiers of this
+    package take the same in `fit`: where their policy does not read it, say
+    ``set_fit_request(false_negative_cost=False)``.
 
     References
     ----------
@@ -84,9 +94,9 @@ def expected_cost(
     >>> expected_cost(y_true, y_pred, false_negative_cost=[9, 50, 20, 7], false_positive_cost=2)
     13.0
     """
-    y_true, y_pred = _column(y_true, "y_true"), _column(y_pred, "y_pred")
+    y_true, y_pred = check_column(y_true, "y_true"), check_column(y_pred, "y_pred")
     check_consistent_length(y_true, y_pred)
-    label = _find_pos_label(np.union1d(y_true, y_pred), pos_label)
+    label = find_pos_label(np.union1d(y_true, y_pred), pos_label)
     positive, flagged = y_true == label, y_pred == label
     weight = check_weight(sample_weight, y_true.size)
     missed = _costs("false_negative_cost", false_negative_cost, y_true.size)
@@ -124,7 +134,7 @@ def mean_cost(stage, stage_costs, *, sample_weight=None):
     >>> mean_cost([0, 0, 0, 1], [1.0, 10.0])
     3.5
     """
-    stage = _stages(stage)
+    stage = check_stage(stage)
     costs = _costs("stage_costs", stage_costs, np.size(stage_costs))
     if stage.max() >= costs.size:
         raise ValueError(
@@ -162,7 +172,7 @@ def pass_rate(stage, *, to_stage=1, sample_weight=None):
     >>> pass_rate([0, 0, 0, 1])
     0.25
     """
-    stage = _stages(stage)
+    stage = check_stage(stage)
     if not isinstance(to_stage, Integral) or isinstance(to_stage, bool) or to_stage < 0:
         raise ValueError(f"to_stage must be an integer >= 0; got {to_stage!r}.")
     return float(np.average(stage >= to_stage, weights=check_weight(sample_weight, stage.size)))
@@ -240,8 +250,8 @@ def recall_at_fpr(y_true, y_score, *, max_fpr=0.01, pos_label=None, sample_weigh
     """
     if not is_number(max_fpr) or not 0 <= max_fpr <= 1:
         raise ValueError(f"max_fpr must be a number in [0, 1]; got {max_fpr!r}.")
-    y_true = _column(y_true, "y_true")
-    positive = y_true == _find_pos_label(np.unique(y_true), pos_label)
+    y_true = check_column(y_true, "y_true")
+    positive = y_true == find_pos_label(np.unique(y_true), pos_label)
     weight = check_weight(sample_weight, y_true.size)
     for name, rows in (("positive", positive), ("negative", ~positive)):
         if not weight[rows].any():
@@ -326,12 +336,12 @@ def card_precision_at_k(
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k must be an integer >= 1; got {k!r}.")
     y_true, card, period = (
-        _column(part, name)
+        check_column(part, name)
         for part, name in ((y_true, "y_true"), (card, "card"), (period, "period"))
     )
     y_score = column_or_1d(check_array(y_score, ensure_2d=False, input_name="y_score"))
     check_consistent_length(y_true, y_score, card, period)
-    positive = y_true == _find_pos_label(np.unique(y_true), pos_label)
+    positive = y_true == find_pos_label(np.unique(y_true), pos_label)
     cards, card = np.unique(card, return_inverse=True)
     periods, period = np.unique(period, return_inverse=True)
 
@@ -438,7 +448,7 @@ def retained_recall_scorer(estimator, X, y, sample_weight=None):
     Parameters
     ----------
     estimator : estimator
-        A fitted multi-stage classifier with a positive class, or a pipeline, search or threshold
+        A fitted `FeedbackCascadeClassifier` of two classes, or a pipeline, search or threshold
         wrapper around one.
     X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
         Rows.
@@ -455,7 +465,8 @@ def retained_recall_scorer(estimator, X, y, sample_weight=None):
     Raises
     ------
     ValueError
-        When the classifier has no positive class.
+        When there are no labels, or the classifier has no ``catch_threshold_``: only that of a
+        `FeedbackCascadeClassifier` of two classes tells what is caught.
 
     Examples
     --------
@@ -468,8 +479,13 @@ def retained_recall_scorer(estimator, X, y, sample_weight=None):
     1.0
     """
     model, X = unwrap(estimator, X)
+    if y is None:
+        raise ValueError("y must hold the labels of the rows; got None.")
     if getattr(model, "catch_threshold_", None) is None:
-        raise ValueError("Retained recall needs a classifier with a positive class.")
+        raise ValueError(
+            "Retained recall needs a catch_threshold_, which a FeedbackCascadeClassifier of two "
+            f"classes has; this {type(model).__name__} has none."
+        )
     recall = model.report(X, y, sample_weight=sample_weight).columns.get("retained_recall")
     return float("nan") if recall is None else recall[-1]
 
@@ -486,29 +502,6 @@ def _share_of_places(score, mass, k):
     return np.divide(room, of_level, out=np.zeros_like(room), where=of_level > 0)[level]
 
 
-def _column(values, name):
-    """A one-dimensional array without nan."""
-    return column_or_1d(check_array(values, ensure_2d=False, dtype=None, input_name=name))
-
-
-def _find_pos_label(labels, pos_label):
-    """The positive one of sorted labels; raises where there are more than two, or none is clear."""
-    if labels.size > 2:
-        raise ValueError(
-            f"Only binary classification is supported. y holds {labels.size} classes: {labels}."
-        )
-    if pos_label is None:
-        if labels.dtype.kind in "OUS" or not np.isin(labels, (-1, 0, 1)).all():
-            raise ValueError(
-                f"y holds the labels {labels.tolist()}, of which none is positive by convention: "
-                "set pos_label."
-            )
-        return 1
-    if labels.size == 2 and pos_label not in labels.tolist():
-        raise ValueError(f"pos_label must be one of {labels.tolist()}; got {pos_label!r}.")
-    return pos_label
-
-
 def _costs(name, values, n):
     """Costs as an array of shape (n,); raises when one is below 0 or nan, or the shape is wrong."""
     valid = f"{name} must be a number >= 0 or an array of shape ({n},) of them"
@@ -520,17 +513,9 @@ def _costs(name, values, n):
     return np.broadcast_to(costs, n)
 
 
-def _stages(stage):
-    """Indices of stages, an array of shape (n_samples,)."""
-    stage = _column(stage, "stage")
-    if stage.dtype.kind not in "iu" or stage.min() < 0:
-        raise ValueError("stage must hold integers >= 0, such as route(X).stage.")
-    return stage
-
-
 def _mask(name, values):
     """A mask of shape (n_samples,)."""
-    mask = _column(values, name)
+    mask = check_column(values, name)
     if mask.dtype != bool:
         raise TypeError(f"{name} must be a mask, an array of bool; got {mask.dtype}.")
     return mask

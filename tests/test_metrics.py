@@ -54,6 +54,12 @@ def test_expected_cost_row_by_row():
     )
 
 
+@pytest.mark.parametrize("dtype", [object, bool])
+def test_labels_of_a_dataframe_have_the_conventional_positive(dtype):
+    y_true, y_pred = np.array([0, 1, 1, 0], dtype), np.array([0, 0, 1, 1], dtype)
+    assert expected_cost(y_true, y_pred, false_negative_cost=3.0) == 1.0
+
+
 def test_a_weight_of_two_is_the_row_twice():
     y, answer = np.array([0, 1, 1, 0]), np.array([1, 0, 1, 0])
     twice = np.repeat(np.arange(4), [2, 1, 1, 3])
@@ -173,6 +179,22 @@ def test_costs_of_rows_reach_a_search_by_metadata():
         assert score == pytest.approx(-(amount[test][missed].sum() + alarms.sum()) / test.size)
 
 
+def test_costs_may_be_for_the_scorer_of_a_cascade_alone():
+    amount = np.random.default_rng(0).uniform(1, 100, size=400)
+    with sklearn.config_context(enable_metadata_routing=True):
+        search = GridSearchCV(
+            cascade().set_fit_request(false_negative_cost=False),
+            {"thresholds": [skmsc.PassBudget(0.2)]},
+            scoring=make_scorer(expected_cost, greater_is_better=False).set_score_request(
+                false_negative_cost=True
+            ),
+            cv=[(np.arange(200), np.arange(200, 400))],
+        ).fit(X, Y, false_negative_cost=amount)
+    model = cascade().set_params(thresholds=skmsc.PassBudget(0.2)).fit(X[:200], Y[:200])
+    cost = expected_cost(Y[200:], model.predict(X[200:]), false_negative_cost=amount[200:])
+    assert search.cv_results_["mean_test_score"][0] == pytest.approx(-cost)
+
+
 def test_card_precision_reaches_a_search_by_metadata():
     rng = np.random.default_rng(0)
     card, day = rng.integers(0, 60, 400), np.arange(400) // 100
@@ -263,6 +285,12 @@ def test_scorers_in_a_search_agree_with_the_functions():
             ValueError,
             "inconsistent numbers",
         ),
+        (
+            lambda: card_precision_at_k([0, 1], [0, 1], card=["a", None], period=[0, 0]),
+            ValueError,
+            "card must hold no None",
+        ),
+        (lambda: retained_recall_scorer(cascade().fit(X, Y), X, None), ValueError, "y must hold"),
         (lambda: neg_pass_rate_scorer(cascade(), X), NotFittedError, "not fitted yet"),
     ],
 )

@@ -176,6 +176,9 @@ class _Remembered:
     def transform(self, X, **params):
         return self._output if X is self._given else self._step.transform(X, **params)
 
+    def __sklearn_is_fitted__(self):
+        return True  # what is asked of a pipeline that ends in this step
+
     def __getattr__(self, name):
         if name.startswith("__") and not name.startswith("__sklearn"):  # copying asks for these
             raise AttributeError(name)

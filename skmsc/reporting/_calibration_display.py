@@ -1,10 +1,12 @@
 """Whether the probabilities that each stage answers with are right."""
 
+from numbers import Integral
+
 import numpy as np
 
-from skmsc._checks import check_weight
+from skmsc._checks import check_column, check_stage, check_weight, find_pos_label
 from skmsc._sklearn import _num_samples
-from skmsc.reporting._drawing import count, get_axes, label_ends, style
+from skmsc.reporting._drawing import check_labels_given, count, get_axes, label_ends, style
 from skmsc.reporting._table import binomial_interval, effective_size
 from skmsc.reporting._unwrap import unwrap
 
@@ -53,7 +55,8 @@ class StageCalibrationDisplay:
     Raises
     ------
     ValueError
-        When arrays differ in length, or no row has a weight.
+        When arrays differ in length, no row has a weight, `predicted` is not in [0, 1], `stage`
+        holds no indices or one without a name, or `n_bins` is not an integer >= 1.
 
     Examples
     --------
@@ -77,11 +80,20 @@ class StageCalibrationDisplay:
         n_bins=8,
         names=("predicted probability", "share of positives"),
     ):
-        stage, predicted, happened = map(np.asarray, (stage, predicted, happened))
+        stage, predicted, happened = check_stage(stage), *map(np.asarray, (predicted, happened))
         if not stage.shape == predicted.shape == happened.shape or stage.ndim != 1:
             raise ValueError(
                 "stage, predicted and happened must be of one shape, (n_samples,); got "
                 f"{stage.shape}, {predicted.shape} and {happened.shape}."
+            )
+        if not ((predicted >= 0) & (predicted <= 1 + 1e-9)).all():
+            raise ValueError("predicted must hold probabilities, numbers in [0, 1].")
+        if not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1:
+            raise ValueError(f"n_bins must be an integer >= 1; got {n_bins!r}.")
+        if stage_names is not None and len(stage_names) <= stage.max():
+            raise ValueError(
+                f"stage_names must name all stages, {stage.max() + 1} at least; got "
+                f"{stage_names!r}."
             )
         weight = check_weight(sample_weight, stage.size)
         self.names = names
@@ -114,6 +126,7 @@ class StageCalibrationDisplay:
         -------
         display : StageCalibrationDisplay
         """
+        check_labels_given(y)
         model, X = unwrap(estimator, X)
         X = model._check_rows(X)
         codes, weight = model._check_labels(X, y, None)
@@ -138,8 +151,8 @@ class StageCalibrationDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_prob, stage, *, pos_label=1, stage_names=None, sample_weight=None, n_bins=8,
-        ax=None,
+        cls, y_true, y_prob, stage, *, pos_label=None, stage_names=None, sample_weight=None,
+        n_bins=8, ax=None,
     ):  # fmt: skip
         """Draw the reliability of given probabilities.
 
@@ -151,8 +164,8 @@ class StageCalibrationDisplay:
             Probabilities of the positive class.
         stage : array-like of shape (n_samples,)
             Index of the stage that answered each row, as ``route(X).stage``.
-        pos_label : label, default=1
-            Positive class.
+        pos_label : label, default=None
+            Positive class; None: 1, where the labels are 0 and 1 or -1 and 1.
         stage_names : sequence of str, default=None
             Names of all stages; None: their numbers.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -166,10 +179,11 @@ class StageCalibrationDisplay:
         -------
         display : StageCalibrationDisplay
         """
+        y_true = check_column(y_true, "y_true")
         display = cls(
             stage,
             y_prob,
-            np.asarray(y_true) == pos_label,
+            y_true == find_pos_label(np.unique(y_true), pos_label),
             stage_names=stage_names,
             sample_weight=sample_weight,
             n_bins=n_bins,

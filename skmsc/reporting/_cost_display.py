@@ -1,6 +1,7 @@
 """Cost against score: what a search found, and what single models do."""
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from skmsc.reporting._drawing import COLORS, MARKERS, get_axes, label_ends
 
@@ -76,6 +77,8 @@ class CostScoreDisplay:
             )
         if not (np.isfinite(self.cost) & np.isfinite(self.score)).any():
             raise ValueError("No setting has both a cost and a score.")
+        if chosen is not None and not 0 <= chosen < self.cost.size:
+            raise ValueError(f"chosen must be an index below {self.cost.size}; got {chosen!r}.")
         self.chosen = chosen
         self.single = single
         self.front = find_front(self.cost, self.score) if front is None else np.asarray(front)
@@ -90,7 +93,7 @@ class CostScoreDisplay:
         ----------
         search : estimator
             A fitted search with ``cv_results_``, such as `ThresholdSearchCV`, or `GridSearchCV`
-            whose `scoring` names a cost.
+            whose `scoring` names a cost; or a pipeline that ends in one.
         score : str, default=None
             Name of the score, as in ``cv_results_["mean_test_..."]``. None: that of `refit`, or
             "score".
@@ -108,9 +111,18 @@ class CostScoreDisplay:
 
         Raises
         ------
+        TypeError
+            When it is no fitted search.
         ValueError
             When the search has no such score or cost.
         """
+        if isinstance(search, Pipeline):
+            search = search.steps[-1][1]
+        if not hasattr(search, "cv_results_"):
+            raise TypeError(
+                "search must be a fitted search, which has cv_results_; got "
+                f"{type(search).__name__}."
+            )
         results = search.cv_results_
         names = [
             name.removeprefix("mean_test_") for name in results if name.startswith("mean_test")
@@ -119,7 +131,12 @@ class CostScoreDisplay:
             refit = getattr(search, "refit", None)
             score = refit if isinstance(refit, str) and refit in names else "score"
         if cost is None:
-            cost = "cost" if "cost" in names else "pass_rate"
+            cost = next((name for name in ("cost", "pass_rate") if name in names), None)
+        if cost is None:
+            raise ValueError(
+                f"The search has no cost among {names}: name one in its scoring, such as "
+                "skmsc.metrics.neg_mean_cost_scorer, and give that name as cost."
+            )
         for name, value in (("score", score), ("cost", cost)):
             if value not in names:
                 raise ValueError(f"{name} must be one of {names}; got {value!r}.")

@@ -16,6 +16,12 @@ def style(k):
     return tuple(kind[k % len(kind)] for kind in (COLORS, LINES, MARKERS, HATCHES))
 
 
+def check_labels_given(y):
+    """Raise where there are no labels."""
+    if y is None:
+        raise ValueError("y must hold the labels of the rows; got None.")
+
+
 def get_axes(ax, display, figsize=None):
     """The axes to draw on, new ones for None, and their figure."""
     try:

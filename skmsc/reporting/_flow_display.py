@@ -1,8 +1,9 @@
 """How rows flow through the stages and where they leave."""
 
 import numpy as np
+from sklearn.utils.validation import check_consistent_length
 
-from skmsc._checks import check_weight
+from skmsc._checks import check_column, check_stage, check_weight
 from skmsc.reporting._drawing import COLORS, count, get_axes
 from skmsc.reporting._report import stage_report
 from skmsc.reporting._unwrap import report
@@ -110,9 +111,10 @@ class StageFlowDisplay:
         Raises
         ------
         ValueError
-            When one of `y_true` and `y_pred` is missing.
+            When one of `y_true` and `y_pred` is missing, arrays differ in length, `stage` holds
+            no indices, or `pos_label` is none of the labels.
         """
-        stage = np.asarray(stage)
+        stage = check_stage(stage)
         if (y_true is None) != (y_pred is None):
             raise ValueError("y_true and y_pred go together: give both or none.")
         names = stage_names or [f"stage {k}" for k in range(stage.max() + 1)]
@@ -122,9 +124,14 @@ class StageFlowDisplay:
             )
         known = {}
         if y_true is not None:
-            y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+            y_true, y_pred = check_column(y_true, "y_true"), check_column(y_pred, "y_pred")
+            check_consistent_length(stage, y_true, y_pred)
+            labels = np.union1d(y_true, y_pred).tolist()
+            if pos_label is not None and len(labels) > 1 and pos_label not in labels:
+                raise ValueError(f"pos_label must be one of {labels}; got {pos_label!r}.")
             known["correct"] = y_true == y_pred
             known["positive"] = None if pos_label is None else y_true == pos_label
+            known["pos_label"] = pos_label
         weight = check_weight(sample_weight, stage.size)
         return cls(stage_report(names, stage, weight, **known)).plot(ax)
 

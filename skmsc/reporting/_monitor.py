@@ -119,15 +119,17 @@ class MonitorReport(StageTable):
         What it is when every stage loses as many as the upper end of its interval says.
     recall_high : float or None
         The same for the lower ends.
+    pos_label : label or None
+        Class whose rows are the positives; None where none are told.
     shifted : tuple of str
         Stages whose verdict is "shifted".
 
     Notes
     -----
     The scores of the stages are cut into bins at quantiles of the reference. After a fit these are
-    out-of-fold scores, of fits on fewer rows than the final ones: a small
-    difference is to be expected, which is why the verdict asks for a large one; rows that nothing
-    was fitted on, given as `reference` to `monitor`, are cleaner.
+    out-of-fold scores, of other fits than the final ones, on fewer rows and with feedback of their
+    own. These differ, and a verdict may be "shifted" for that alone: rows that nothing was fitted
+    on, given as `reference` to `monitor` or to `tune_thresholds` before, are cleaner.
 
     The p-value is that of Pearson's test of homogeneity; bins that hold few rows are merged.
     Weights count by Kish's effective number of rows. The index is ``sum (p - q) log(p / q)`` over
@@ -159,6 +161,7 @@ class MonitorReport(StageTable):
     recall: float | None
     recall_low: float | None
     recall_high: float | None
+    pos_label: object
 
     _blocks = ("labeled",)
     _headers = {
@@ -176,14 +179,23 @@ class MonitorReport(StageTable):
     def _notes(self):
         if self.recall is None:
             return []
-        what = "recall" if "positives_lost" in self.columns else "accuracy"
+        what = "accuracy" if self.pos_label is None else f"recall of class {self.pos_label}"
         if np.isnan(self.recall):
             return [f"{what}: unknown, a stage answered rows of which none is labelled"]
         return [f"{what}: {self.recall:.3f} [{self.recall_low:.3f}, {self.recall_high:.3f}]"]
 
 
 def monitor_report(
-    names, reference, stage, scores, sample_weight, *, label_weight=None, wrong=None, positive=None
+    names,
+    reference,
+    stage,
+    scores,
+    sample_weight,
+    *,
+    label_weight=None,
+    wrong=None,
+    positive=None,
+    pos_label=None,
 ):
     """Build a `MonitorReport`.
 
@@ -205,6 +217,8 @@ def monitor_report(
         Labelled rows that were answered wrongly; where there is a positive class, as negative.
     positive : mask of shape (n_samples,), default=None
         Labelled rows that are positive; None where there is no positive class.
+    pos_label : label, default=None
+        Class of the positives.
 
     Returns
     -------
@@ -251,7 +265,10 @@ def monitor_report(
             )
         ends = [sum(columns[f"{lost}{end}"]) for end in ("", "_high", "_low")]
         recall = [_share(right, end) if positive is not None else 1 - end / n_rows for end in ends]
-    return MonitorReport(columns, float(n_rows), *recall)
+        recall = [float(value) for value in recall]
+    return MonitorReport(
+        columns, float(n_rows), *recall, pos_label=None if positive is None else pos_label
+    )
 
 
 def stability_index(counts):
@@ -305,7 +322,7 @@ def _estimated(name, event, sample_weight, label_weight):
 
 def _share(part, rest):
     """Share of a part in the part and the rest; nan of nothing."""
-    return float(part / (part + rest)) if part + rest else float("nan")
+    return part / (part + rest) if part + rest else np.nan
 
 
 def _find_edges(score, weight):

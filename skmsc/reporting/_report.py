@@ -29,8 +29,10 @@ class StageReport(StageTable):
         - ``cost``: mean cost of a row (of all rows) at the stage, in units of ``stage_costs``;
         - ``cost_share``: its share of the cost of all stages;
         - ``seconds``: time that the stage took for the rows that reached it, where it was measured;
+        - ``alerts``: answered rows that are alerts, where there is an ``alert_threshold_``;
         - ``positives_in``, ``positives_lost``: positives that reach the stage, and those that it
-          answered as negative;
+          answered as negative, as `predict` does; alerts have a cut of their own;
+        - ``positives_alerted``: positives among the alerts;
         - ``positives_kept``: positives that no stage so far has answered as negative;
         - ``retained_recall``: share of the caught positives (those that the last stage would
           catch) that no stage so far has answered as negative; the last stage's is that of the
@@ -43,6 +45,8 @@ class StageReport(StageTable):
         (Weighted) number of rows.
     mean_cost : float or None
         Mean cost of a row; None where costs are not known.
+    pos_label : label or None
+        Class whose rows are the positives; None where none are told.
 
     Examples
     --------
@@ -62,11 +66,16 @@ class StageReport(StageTable):
     columns: dict
     n_rows: float
     mean_cost: float | None
+    pos_label: object
 
     _blocks = ("positives_in",)
+    _headers = {"positives_alerted": "alerted"}
 
     def _notes(self):
-        return [] if self.mean_cost is None else [f"mean cost of a row: {self.mean_cost:.4g}"]
+        notes = [] if self.pos_label is None else [f"positives: rows of class {self.pos_label}"]
+        if self.mean_cost is not None:
+            notes.append(f"mean cost of a row: {self.mean_cost:.4g}")
+        return notes
 
 
 def stage_report(
@@ -81,6 +90,8 @@ def stage_report(
     correct=None,
     positive=None,
     caught=None,
+    alerts=None,
+    pos_label=None,
 ):
     """Build a `StageReport` from the routing of rows.
 
@@ -106,6 +117,10 @@ def stage_report(
         Whether the row is a positive.
     caught : mask of shape (n_samples,), default=None
         Whether the row is a positive that the last stage would catch.
+    alerts : mask of shape (n_samples,), default=None
+        Whether the row is an alert.
+    pos_label : label, default=None
+        Class of the positives.
 
     Returns
     -------
@@ -143,11 +158,15 @@ def stage_report(
         columns["cost_share"] = columns["cost"] / (mean_cost or np.nan)
     if seconds is not None:
         columns["seconds"] = seconds
+    if alerts is not None:
+        columns["alerts"] = answered_by(alerts)
     if positive is not None:
         lost = answered_by(positive & ~correct)
         columns["positives_in"] = reaching(answered_by(positive))
         columns["positives_lost"] = lost
         columns["positives_kept"] = answered_by(positive).sum() - np.cumsum(lost)
+        if alerts is not None:
+            columns["positives_alerted"] = answered_by(positive & alerts)
         if caught is not None and caught.any():
             early_loss = answered_by(caught & ~correct)
             early_loss[-1] = 0.0
@@ -164,6 +183,7 @@ def stage_report(
         },
         n_rows=float(n_rows),
         mean_cost=mean_cost,
+        pos_label=None if positive is None else pos_label,
     )
 
 

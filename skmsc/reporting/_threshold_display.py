@@ -3,10 +3,11 @@
 from numbers import Integral
 
 import numpy as np
+from sklearn.utils.validation import check_consistent_length
 
-from skmsc._checks import check_weight
+from skmsc._checks import check_column, check_weight
 from skmsc._sklearn import _num_samples
-from skmsc.reporting._drawing import count, get_axes, style
+from skmsc.reporting._drawing import check_labels_given, count, get_axes, style
 from skmsc.reporting._unwrap import unwrap
 
 _LOGIT_TICKS = [0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999]
@@ -50,7 +51,7 @@ class ThresholdDisplay:
     Raises
     ------
     ValueError
-        When no class has a row.
+        When no class has a row, or a score or cut is not finite.
 
     Examples
     --------
@@ -69,6 +70,12 @@ class ThresholdDisplay:
         self.scores = {str(name): np.asarray(score, float) for name, score in scores.items()}
         if not any(score.size for score in self.scores.values()):
             raise ValueError("scores holds no row.")
+        for name, score in self.scores.items():
+            if not np.isfinite(score).all():
+                raise ValueError(f"scores must be finite; those of {name!r} are not.")
+        for text, cut in (cuts or {}).items():
+            if not np.isfinite(cut):
+                raise ValueError(f"cuts must be finite; got {cut} for {text!r}.")
         self.weights = weights
         self.cuts = cuts
         self.answers = answers
@@ -108,13 +115,14 @@ class ThresholdDisplay:
         ValueError
             When there is no such stage, or no row reaches it.
         """
+        check_labels_given(y)
         model, X = unwrap(estimator, X)
         X = model._check_rows(X)
         codes, weight = model._check_labels(X, y, None)
         weight = weight * check_weight(sample_weight, _num_samples(X))
         names = list(model._stage_names)
         k = names.index(stage) if stage in names else stage
-        if not isinstance(k, Integral) or not 0 <= k < len(names):
+        if not isinstance(k, Integral) or isinstance(k, bool) or not 0 <= k < len(names):
             raise ValueError(
                 f"stage must be one of {names} or a number below {len(names)}; got {stage!r}."
             )
@@ -184,7 +192,8 @@ class ThresholdDisplay:
         -------
         display : ThresholdDisplay
         """
-        y_true, y_score = np.asarray(y_true), np.asarray(y_score)
+        y_true, y_score = check_column(y_true, "y_true"), check_column(y_score, "y_score")
+        check_consistent_length(y_true, y_score)
         weight = check_weight(sample_weight, y_true.size)
         groups = {f"class {label}": y_true == label for label in np.unique(y_true).tolist()}
         display = cls(

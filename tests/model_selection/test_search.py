@@ -185,7 +185,7 @@ class Spy(TransformerMixin, BaseEstimator):
 
 @pytest.mark.parametrize("depth", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_pipelines(depth):
-    model, name = make_pipeline(StandardScaler(), Spy(), cascade()), "feedbackcascadeclassifier"
+    model, name = make_pipeline(Spy(), StandardScaler(), cascade()), "feedbackcascadeclassifier"
     if depth == 2:
         model, name = make_pipeline(FunctionTransformer(), model), f"pipeline__{name}"
     name += "__thresholds"

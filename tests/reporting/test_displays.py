@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skmsc
 from skmsc.metrics import neg_mean_cost_scorer
+from skmsc.model_selection import ThresholdSearchCV
 from skmsc.neural import MultiExitNet
 from skmsc.reporting import (
     CostScoreDisplay,
@@ -294,6 +295,25 @@ def test_cost_display_of_searches():
     assert display.ax_.get_xlabel() == "pass rate (less is better)"
 
 
+def test_cost_display_of_a_threshold_search_in_a_pipeline():
+    settings = [skmsc.PassBudget(rate) for rate in (0.1, 0.3, 0.6)]
+    search = ThresholdSearchCV(cascade(stage_costs=[1, 9]), settings, cv=2)
+    pipeline = make_pipeline(StandardScaler(), search).fit(X, Y)
+    search = pipeline[-1]
+    for cost in ("cost", "pass_rate"):
+        display = CostScoreDisplay.from_estimator(pipeline, cost=cost)
+        np.testing.assert_allclose(display.cost, search.cv_results_[f"mean_test_{cost}"])
+    assert display.chosen == search.best_index_
+    front = CostScoreDisplay.from_estimator(search).front
+    assert sorted(front) == sorted(search.pareto_front_)
+
+
+@pytest.mark.parametrize("kind", [lambda: GridSearchCV(cascade(), {}), lambda: MODEL])
+def test_cost_display_of_what_is_no_fitted_search(kind):
+    with pytest.raises(TypeError, match="search must be a fitted search"):
+        CostScoreDisplay.from_estimator(kind())
+
+
 # --- all --------------------------------------------------------------------------------------
 FROM = [StageFlowDisplay, ThresholdDisplay, StageCalibrationDisplay]
 
@@ -343,11 +363,34 @@ def test_matplotlib_is_asked_for_only_when_plotting(monkeypatch):
         (lambda: StageCalibrationDisplay([0], [0.5, 0.1], [1]), "must be of one shape"),
         (lambda: CostScoreDisplay([1], [1, 2]), "must be of one shape"),
         (lambda: CostScoreDisplay([np.nan], [1]), "both a cost and a score"),
+        (lambda: CostScoreDisplay([1], [1], chosen=1), "chosen must be an index below 1; got 1"),
+        (lambda: StageFlowDisplay.from_predictions([0.5]), "stage must hold integers"),
+        (lambda: StageFlowDisplay.from_predictions([0, 1], [0, 1], [0]), "inconsistent numbers"),
+        (
+            lambda: StageFlowDisplay.from_predictions([0, 1], [0, 1], [0, 1], pos_label=2),
+            r"pos_label must be one of \[0, 1\]; got 2",
+        ),
+        (lambda: StageCalibrationDisplay([0], [1.5], [1]), "predicted must hold probabilities"),
+        (lambda: StageCalibrationDisplay([0], [np.nan], [1]), "predicted must hold probabilities"),
+        (lambda: StageCalibrationDisplay([0], [0.5], [1], n_bins=0), "n_bins must be .* got 0"),
+        (
+            lambda: StageCalibrationDisplay([1], [0.5], [1], stage_names=["a"]),
+            "stage_names must name all stages, 2 at least",
+        ),
+        (
+            lambda: StageCalibrationDisplay.from_predictions(["a", "b"], [0.5, 0.5], [0, 0]),
+            "set pos_label",
+        ),
+        (lambda: StageCalibrationDisplay.from_estimator(MODEL, X, None), "y must hold the labels"),
+        (lambda: ThresholdDisplay.from_estimator(MODEL, X, None), "y must hold the labels"),
+        (lambda: ThresholdDisplay.from_predictions([0, 1], [0.5]), "inconsistent numbers"),
+        (lambda: ThresholdDisplay({"a": [np.nan]}), "scores must be finite; those of 'a'"),
+        (lambda: ThresholdDisplay({"a": [1.0]}, cuts={"b": np.inf}), "cuts must be .* for 'b'"),
         (
             lambda: CostScoreDisplay.from_estimator(
                 SimpleNamespace(cv_results_={"mean_test_score": np.ones(1)})
             ),
-            r"cost must be one of \['score'\]; got 'pass_rate'",
+            r"no cost among \['score'\]: name one in its scoring",
         ),
     ],
 )

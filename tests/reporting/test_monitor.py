@@ -190,6 +190,22 @@ def test_classes_that_come_leave_nothing_to_compare_with():
     assert "errors" in report.columns
 
 
+def test_heads_that_learned_more_have_nothing_to_compare_with():
+    model = composable().fit(X[OLD], Y[OLD]).partial_fit(X[:50], Y[:50])
+    with pytest.raises(ValueError, match="heads or classes have changed since"):
+        model.monitor(X[NEW])
+
+
+@pytest.mark.parametrize("make", [cascade, composable])
+def test_a_copy_and_its_original_keep_references_of_their_own(make):
+    model = make().fit(X[OLD], Y[OLD])
+    before = repr(model.monitor(X[NEW]))
+    tuned = model.tune_thresholds(X[NEW], thresholds=skmsc.PassBudget(0.4), copy=True)
+    assert repr(model.monitor(X[NEW])) == before
+    columns = tuned.monitor(X[NEW]).columns
+    assert columns["reference_pass_rate"] == columns["pass_rate"]
+
+
 def test_zero_weight_is_absence():
     weight = np.random.default_rng(0).integers(0, 2, size=1500).astype(float)
     some = MODEL.monitor(X[NEW], Y[NEW], sample_weight=weight)
@@ -257,7 +273,9 @@ def test_a_stage_without_labels_is_unknown():
     stage = MODEL.route(X[NEW]).stage
     report = MODEL.monitor(X[NEW], Y[NEW], label_weight=stage == 1)
     assert np.isnan(report.columns["positives_lost"][0]) and np.isnan(report.recall)
-    assert repr(report).endswith("recall: unknown, a stage answered rows of which none is labelled")
+    assert repr(report).endswith(
+        "recall of class 1: unknown, a stage answered rows of which none is labelled"
+    )
     assert "unknown" in report._repr_html_()
 
 

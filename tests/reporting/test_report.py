@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skmsc
 from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
+from skmsc.neural import MultiExitNet
 from skmsc.reporting._report import stage_report
 from skmsc.reporting._table import binomial_interval, effective_size
 
@@ -194,5 +195,52 @@ def test_scorers_that_lack_what_they_need_say_so():
         neg_mean_cost_scorer(model, X)
     X3, y3 = make_classification(300, n_informative=5, n_classes=3, random_state=0)
     model = cascade(feedback="none").set_params(thresholds=0.9).fit(X3, y3)
-    with pytest.raises(ValueError, match="needs a classifier with a positive class"):
+    with pytest.raises(ValueError, match="needs a catch_threshold_, which"):
         retained_recall_scorer(model, X3, y3)
+
+
+# --- alerts -----------------------------------------------------------------------------------
+def early_exit():
+    net = MultiExitNet(width=8, depth=2, max_epochs=3, random_state=0)
+    return skmsc.EarlyExitClassifier(GaussianNB(), net, thresholds=0.9, cv=2, random_state=0)
+
+
+def composable():
+    return skmsc.ComposableHeadClassifier(GaussianNB(), "passthrough", thresholds=0.9)
+
+
+AMOUNT = np.random.default_rng(0).uniform(1, 50, len(Y))
+TIME = np.arange(len(Y)) // 20
+POLICIES = {
+    "budget": (skmsc.AlertBudget(3, per=1), {"time": TIME}),
+    "money": (skmsc.ExpectedCost(None, 2.0), {"false_negative_cost": AMOUNT}),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("make", [cascade, early_exit, composable])
+def test_alerts_are_told_beside_what_predict_says(make, policy):
+    thresholds, metadata = POLICIES[policy]
+    model = make().fit(X, Y)
+    assert "alerts" not in model.report(X, Y).columns
+    tuned = model.tune_thresholds(X, Y, thresholds=thresholds, copy=True, **metadata)
+    report, stage, alerts = tuned.report(X, Y), tuned.route(X).stage, tuned.alerts(X)
+    for name, rows in (("alerts", alerts), ("positives_alerted", alerts & (Y == 1))):
+        counts = np.bincount(stage[rows], minlength=len(tuned.thresholds_))
+        assert report.columns[name] == tuple(counts)
+    assert alerts.any()
+    assert "alerts" not in model.report(X, Y).columns
+    assert "positives_alerted" not in tuned.report(X).columns
+
+
+@pytest.mark.parametrize("make", [early_exit, composable])
+def test_which_class_is_the_positive_one_is_told(make):
+    labels = np.where(Y == 1, "fraud", "ok")
+    model = make().fit(X, labels)
+    report, monitor = model.report(X, labels), model.monitor(X, labels)
+    assert report.pos_label == monitor.pos_label == "ok"
+    assert "positives: rows of class ok" in repr(report)
+    assert "recall of class ok: " in repr(monitor)
+    assert model.report(X).pos_label is None and model.monitor(X).pos_label is None
+    with pytest.warns(UserWarning, match="Alerts are of the second of two classes, 'ok'"):
+        model.tune_thresholds(X, labels, thresholds=skmsc.ExpectedCost(5.0, 1.0))
