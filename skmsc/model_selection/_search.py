@@ -298,14 +298,18 @@ class ThresholdSearchCV(BaseSearchCV):
     # --- arguments ----------------------------------------------------------------------------
     def _find_metadata(self, path):
         """Names of what the settings, and the estimator's own thresholds, read of each row."""
-        own = at_path(self.estimator, path).thresholds
-        settings = [] if isinstance(self.thresholds, str) else list(self.thresholds)
-        return tuple(sorted({name for one in [own, *settings] for name in row_metadata(one)}))
+        own = set(row_metadata(at_path(self.estimator, path).thresholds))
+        return tuple(sorted(own | self._find_read()))
+
+    def _find_read(self):
+        """Names of what the settings read of each row."""
+        if not isinstance(self.thresholds, (list, tuple)):  # "pairs", numbers or none at all
+            return set()
+        return {name for one in self.thresholds for name in row_metadata(one)}
 
     def _warn_of_unread(self, path, metadata, params):
         """Warn of what was given of each row and no setting reads."""
-        settings = [] if isinstance(self.thresholds, str) else self.thresholds
-        read = {name for one in settings for name in row_metadata(one)}
+        read = self._find_read()
         cv = getattr(at_path(self.estimator, path), "cv", None)
         for name in metadata:
             is_given = name in params or "__".join([*path, name]) in params
