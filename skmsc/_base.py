@@ -167,14 +167,15 @@ class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            When the policy that set the thresholds sets no alert threshold; `AlertBudget` and
-            `ExpectedCost` do.
+            When the policy that set the thresholds sets no alert threshold, `AlertBudget` and
+            `ExpectedCost` do, or the classes' heads have changed since.
         """
         X = self._check_rows(X)
         if getattr(self, "alert_threshold_", None) is None:
             raise ValueError(
                 f"This {type(self).__name__} has no alert threshold: set its thresholds by "
-                "AlertBudget or ExpectedCost, in fit or in tune_thresholds."
+                "AlertBudget or ExpectedCost, in fit or, also after a change of heads, in "
+                "tune_thresholds."
             )
         return self._route(X).proba[:, self._positive] >= self.alert_threshold_
 
@@ -622,7 +623,9 @@ default=None
         passed = eager_stage(scores.acting, thresholds) == last
         proba = np.full(passed.size, np.nan)
         proba[passed] = self._answer(last, scores.stage_proba[passed, last])[:, self._positive]
-        self.alert_threshold_ = float(policy.find_alert_threshold(proba, scores))
+        # Above 0, so that dismissed rows, of probability 0 perhaps, are below it.
+        found = float(policy.find_alert_threshold(proba, scores))
+        self.alert_threshold_ = max(found, float(np.finfo(np.float64).tiny))
         self._set_how_answers_show()
 
     def _warn_of_common_alerts(self, scores):

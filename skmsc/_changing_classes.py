@@ -97,7 +97,7 @@ class ChangesClasses:
             When the class is there already, or the head needs rows of other classes and has none.
         """
         check_is_fitted(self)
-        label = self._check_label(label)
+        label, X = self._check_label(label), self._check_rows(X)
         return self._add_new(X, np.repeat(np.array([label]), _num_samples(X)), sample_weight)
 
     def add_classes(self, X, y, sample_weight=None):

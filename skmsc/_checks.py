@@ -26,8 +26,8 @@ def check_choice(name, value, valid, otherwise=None):
 def warn(message, category=UserWarning):
     """Warn at the place that called this package."""
     frame, level = sys._getframe(1), 2
-    inside = ("skmsc.", "sklearn.callback.")  # which wraps `fit`
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(inside):
+    ours = "skmsc.", "sklearn.callback."  # a `fit` with callbacks is called by the latter
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

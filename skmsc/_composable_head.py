@@ -10,13 +10,19 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import process_routing
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier, fit_calibrations, without_none
+from skmsc._base import (
+    FITTED,
+    Evidence,
+    MultiStageClassifier,
+    _below,
+    fit_calibrations,
+    without_none,
+)
 from skmsc._changing_classes import ChangesClasses
 from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
 from skmsc._progress import Progress, told
 from skmsc._sklearn import (
-    _num_samples,
     _raise_for_params,
     _routing_enabled,
     _VisualBlock,
@@ -142,6 +148,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         The first stage's fitted copies; None for a class that it never saw.
     thresholds_ : ndarray of shape (n_stages, n_classes)
         As in `EarlyExitClassifier`.
+    alert_threshold_ : float or None
+        Likewise; None, too, once the heads have changed, and with them what they say.
     stage_costs_ : ndarray of shape (n_stages,) or None
         Costs; None where they are unknown.
     statistics_bytes_ : int
@@ -320,49 +328,6 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     def trunk_(self):
         """The fitted trunk."""
         return self._trunk.estimator
-
-    def tune_thresholds(
-        self,
-        X,
-        y=None,
-        *,
-        thresholds,
-        sample_weight=None,
-        copy=False,
-        false_negative_cost=None,
-        false_positive_cost=None,
-        time=None,
-    ):
-        """Set the thresholds anew on given rows, fitting nothing again.
-
-        See `EarlyExitClassifier.tune_thresholds`.
-
-        Parameters
-        ----------
-        X, y, thresholds, sample_weight, copy, false_negative_cost, false_positive_cost, time
-            As there.
-
-        Returns
-        -------
-        self : object
-            This classifier, or the copy.
-        """
-        tuned = super().tune_thresholds(
-            X,
-            y,
-            thresholds=thresholds,
-            sample_weight=sample_weight,
-            copy=copy,
-            false_negative_cost=false_negative_cost,
-            false_positive_cost=false_positive_cost,
-            time=time,
-        )
-        if tuned._screen is not None:
-            tuned._screen = replace(tuned._screen, closed=None)
-            X = tuned._check_rows(X)
-            scores, _ = tuned._first_step(X)
-            tuned._tell_screen(scores, check_weight(sample_weight, _num_samples(X)))
-        return tuned
 
     def measure_costs(self, X, *, n_repeats=5, store=False):
         """Measure the seconds that each stage takes for a row.
@@ -546,8 +511,6 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         if last is not None:
             self._calibrations[-1:] = last
         self._set_thresholds(thresholds, self.thresholds, scores)
-        if self._screen is not None and scores.y.size:
-            self._tell_screen(scores.stage_proba[:, 0], scores.sample_weight)
 
     def _set_odds(self, X, codes, weight):
         """Set the slope of the log-odds, and what the unknown class is compared by."""
@@ -608,8 +571,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             raise ValueError(f"reject needs proba='open'; got proba={self.proba!r}.")
         if self.validation_fraction is None and self._needs_held_out():
             raise ValueError(
-                "validation_fraction=None leaves no rows for reject and the first stage's "
-                "thresholds: set thresholds to numbers and reject to None, or give a number in "
+                "validation_fraction=None leaves no rows for reject, the first stage's thresholds "
+                "and alerts: set thresholds to numbers and reject to None, or give a number in "
                 "(0, 1)."
             )
 
@@ -671,6 +634,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     def _needs_held_out(self):
         """Whether something that was asked for is found on rows held out."""
         has_policy = self.first_stage is not None and needs_rows(self.thresholds)
+        has_policy |= hasattr(self.thresholds, "find_alert_threshold")
         return has_policy or self.reject is not None
 
     def _fit_screen(self, rows, labels, params):
@@ -687,7 +651,10 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         return dict(zip(self._set.labels.tolist(), cuts, strict=True))
 
     def _set_thresholds(self, thresholds, policy=None, scores=None):
-        """As in the other estimators; the first stage never answers a class it does not know."""
+        """As in the other estimators; the first stage never answers a class it does not know.
+
+        With `scores` they are new ones, of which the first stage is told.
+        """
         if self._screen is not None:
             known = [label in self._screen.scorers for label in self._set.labels.tolist()]
             closed = np.ones(len(self.classes_), dtype=bool)
@@ -695,6 +662,10 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             thresholds = thresholds.copy()
             thresholds[0, closed] = np.inf
         super()._set_thresholds(thresholds, policy, scores)
+        if self._screen is not None and scores is not None:
+            self._screen = replace(self._screen, closed=None)
+            if scores.y.size:
+                self._tell_screen(scores.stage_proba[:, 0], scores.sample_weight)
 
     def _answered_first(self, scores):
         """Position of the known class that the first stage answers a row with; -1: it passes."""
@@ -766,6 +737,9 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         answer = answered_class(scores, self.thresholds_[k])
         own = proba[rows, answer]
         np.minimum(proba, np.nextafter(own, -1.0)[:, None], out=proba)
+        if self.alert_threshold_ is not None and k < len(self._stage_names) - 1:
+            other = proba[rows, 1 - answer]
+            proba[rows, 1 - answer] = _below(other, 1.0, self._other_limit[k, answer])
         proba[rows, answer] = own
         return proba
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, Time
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmsc import AlertBudget, FeedbackCascadeClassifier, PassBudget
+from skmsc import AlertBudget, ComposableHeadClassifier, FeedbackCascadeClassifier, PassBudget
 from skmsc.model_selection import TimeDelaySplit
 from skmsc.thresholds import StageScores, check_policy, eager_stage, fit_thresholds
 
@@ -230,6 +230,25 @@ def test_a_dismissed_row_is_no_alert_and_keeps_its_rank(max_alerts, calibration)
     routed = model.route(X)
     staged = list(model.staged_predict_proba(X))[-1]
     np.testing.assert_allclose(routed.proba, staged)
+
+
+def test_where_all_that_reach_the_last_stage_may_be_alerts_dismissed_rows_are_none():
+    # Isotonic probabilities are 0 at the low end, in both stages.
+    model = cascade(AlertBudget(1000), calibration="isotonic").fit(X, Y, time=TIME)
+    proba, stage = model.predict_proba(X), model.route(X).stage
+    assert (proba[stage == 0, 1] == 0).any() and np.isfinite(proba).all()
+    np.testing.assert_array_equal(model.alerts(X), (stage == 1) & (proba[:, 1] > 0))
+    assert type(model.alert_threshold_) is float
+
+
+def test_composable_heads_are_tuned_to_a_budget():
+    model = ComposableHeadClassifier(LogisticRegression(), "passthrough", thresholds=0.3)
+    model.fit(X, Y)
+    tuned = model.tune_thresholds(X, thresholds=AlertBudget(3), time=TIME, copy=True)
+    assert per_day(tuned.alerts(X)).max() == 3 and model.alert_threshold_ is None
+    tuned.relabel(X[:9], 0, 1)  # changes the heads, thus their probabilities
+    with pytest.raises(ValueError, match="after a change of heads"):
+        tuned.alerts(X)
 
 
 def test_a_budget_per_day_fits_where_labels_are_missing():

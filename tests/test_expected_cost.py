@@ -7,6 +7,7 @@ import pytest
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
@@ -311,6 +312,31 @@ def test_costs_follow_their_rows_in_early_exits():
     np.testing.assert_array_equal(model.predict(X), proba.argmax(axis=1))
 
 
+@pytest.mark.parametrize("proba", ["conditional", "sigmoid"])
+def test_costs_follow_their_rows_in_composable_heads(proba):
+    SEEN.clear()
+    model = ComposableHeadClassifier(
+        LogisticRegression(), "passthrough", proba=proba, thresholds=0.5, random_state=0
+    ).fit(X, Y)
+    odds = np.log(np.divide(*model.stage_proba(X)[:, 0].T[::-1]))
+    model.tune_thresholds(X, Y, thresholds=Witness(), false_negative_cost=np.exp(odds), copy=True)
+    assert SEEN == [300]
+    policy = ExpectedCost(false_positive_cost=1.0)
+    model.tune_thresholds(X, Y, thresholds=policy, false_negative_cost=COST)
+    dismissed = model.route(X).stage == 0
+    assert dismissed.any() and not model.alerts(X)[dismissed].any()
+    assert not model.predict(X)[dismissed].any()
+    shares = np.bincount(model.predict(X), dismissed, minlength=2) / 300
+    assert model._screen.shares == {0: shares[0], 1: shares[1]}
+
+
+def test_alerts_of_heads_alone_need_rows_held_out():
+    heads = ComposableHeadClassifier(None, "passthrough", thresholds=ExpectedCost(3, 1))
+    assert 0 < heads.fit(X, Y).alert_threshold_ < 1
+    with pytest.raises(ValueError, match="validation_fraction=None leaves no rows for"):
+        heads.set_params(validation_fraction=None).fit(X, Y)
+
+
 def total_cost(alerts, y=Y):
     return COST[(y == 1) & ~alerts].sum() + 0.9 * (alerts & (y == 0)).sum()
 
@@ -451,8 +477,9 @@ def test_costs_of_rows_without_weight_are_not_read():
 
 
 def test_costs_that_are_not_read_are_warned_of():
-    with pytest.warns(UserWarning, match=r"thresholds=PassBudget.* does not read it"):
+    with pytest.warns(UserWarning, match=r"thresholds=PassBudget.* does not read it") as told:
         cascade(PassBudget(0.2)).fit(X, Y, false_negative_cost=COST)
+    assert told[0].filename == __file__
 
 
 def test_a_price_needs_costs():

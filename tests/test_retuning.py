@@ -162,6 +162,19 @@ def test_each_stage_is_asked():
         model.tune_thresholds(X[rows], y[rows], thresholds=RecallFloor(0.5))
 
 
+def test_rows_that_an_early_stage_calls_positive_tell_nothing_of_those_it_dismisses():
+    rng = np.random.default_rng(0)
+    both = [[0.9, 0.9], [-np.inf, -np.inf]]
+    model = fitted(rng, thresholds=both)
+    X, y = cards(rng, 20_000)
+    dismissed = model.stage_proba(X)[:, 0, 0] >= 0.9
+    called = (model.route(X).stage == 0) & ~dismissed
+    assert called.any()
+    with pytest.raises(ValueError, match=r"none of the .* labelled rows is one that it dismisses"):
+        model.tune_thresholds(X[~dismissed], y[~dismissed], thresholds=RecallFloor(0.2))
+    model.tune_thresholds(X, y, thresholds=RecallFloor(0.2))
+
+
 def test_other_policies_are_not_asked():
     rng = np.random.default_rng(0)
     model = fitted(rng)

@@ -8,6 +8,7 @@ thresholds.
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -15,7 +16,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from skmsc._base import Evidence, MultiStageClassifier
-from skmsc._sklearn import _num_samples, take_rows
+from skmsc._sklearn import _num_samples, _routing_enabled, take_rows
+from skmsc.splits import takes_time
 from skmsc.thresholds import needs_last_stage, needs_rows, row_metadata
 
 __all__ = []  # for the package's own use
@@ -51,6 +53,20 @@ def replaced(estimator, path, last):
     return estimator.set_params(**{"__".join(path): last}) if path else last
 
 
+def asking(estimator, path, names):
+    """A copy of the estimator that asks for such metadata, whatever its own thresholds read."""
+    estimator = clone(estimator)
+    at_path(estimator, path).thresholds = SimpleNamespace(row_metadata=names)
+    return estimator
+
+
+def fit_read(estimator, path, names, X, y, params):
+    """Fit an estimator; of the metadata `names` its classifier gets what its thresholds read."""
+    last = at_path(estimator, path)
+    replaced(estimator, path, _Fitter(last, names)).fit(X, y, **params)
+    return replaced(estimator, path, last)
+
+
 @dataclass
 class Fold:
     """An estimator fitted on a fold's training rows up to its thresholds.
@@ -69,12 +85,15 @@ class Fold:
     evidence: Evidence
 
     @classmethod
-    def fit(cls, estimator, path, settings, X, y, params):
-        """Fit a copy of the estimator; the settings must be of one kind (see `kinds_of`)."""
+    def fit(cls, estimator, path, settings, X, y, params, names):
+        """Fit a copy of the estimator; the settings must be of one kind (see `kinds_of`).
+
+        `names` are those of the metadata that settings of any kind read.
+        """
         estimator = clone(estimator)
         model = at_path(estimator, path)
         model.thresholds = _Pending(settings) if any(map(needs_rows, settings)) else settings[0]
-        learner = _Learner(model)
+        learner = _Learner(model, names)
         replaced(estimator, path, learner).fit(X, y, **params)
         return cls(replaced(estimator, path, model), path, learner.evidence_)
 
@@ -153,18 +172,45 @@ class TwoStages(BaseEstimator):
         raise NotImplementedError("It is never asked: a fit that is kept ends before.")
 
 
-class _Learner(BaseEstimator):
-    """Stands for a classifier at the end of a pipeline: its fit ends before the thresholds."""
+class _Fitter(BaseEstimator):
+    """Stands for a classifier at the end of a pipeline, which gets what its thresholds read.
 
-    def __init__(self, model):
+    `names` are those of the metadata that the settings of a search read of each row. It asks for
+    all of them, and leaves out what nothing in its classifier reads.
+    """
+
+    def __init__(self, model, names):
         self.model = model
+        self.names = names
 
     def fit(self, X, y, **params):
-        self.evidence_ = self.model._learn(X, y, **params)
+        self._fit(X, y, {name: params[name] for name in params.keys() - self._unread()})
         return self
 
+    def _fit(self, X, y, params):
+        self.model.fit(X, y, **params)
+
+    def _unread(self):
+        model = self._multi_stage()
+        unread = set(self.names) - set(row_metadata(model.thresholds))
+        if takes_time(getattr(model, "cv", None)):
+            unread -= {"time"}
+        if _routing_enabled():
+            unread -= model.get_metadata_routing().consumes("fit", unread)
+        return unread
+
+    def _multi_stage(self):
+        return getattr(self.model, "estimator", self.model)  # it may be in a FinalCutClassifier
+
     def get_metadata_routing(self):
-        return self.model.get_metadata_routing()
+        return asking(self._multi_stage(), [], self.names).get_metadata_routing()
+
+
+class _Learner(_Fitter):
+    """The same, of which the fit ends before the thresholds."""
+
+    def _fit(self, X, y, params):
+        self.evidence_ = self.model._learn(X, y, **params)
 
 
 class _Remembered:

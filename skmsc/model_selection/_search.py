@@ -1,6 +1,7 @@
 """ThresholdSearchCV: each fold is fitted once, every setting of thresholds is scored on it."""
 
 import time
+from copy import copy as shallow_copy
 from dataclasses import dataclass
 from numbers import Integral
 from traceback import format_exc
@@ -30,12 +31,16 @@ from skmsc.model_selection._replay import (
     Fold,
     KeptRows,
     TwoStages,
+    asking,
     at_path,
     find_path,
+    fit_read,
     kinds_of,
     pass_rate_and_cost,
     replaced,
 )
+from skmsc.splits import takes_time
+from skmsc.thresholds import row_metadata
 
 # What is told of every setting beside its scores; less is better.
 BILL = ("cost", "pass_rate")
@@ -221,7 +226,7 @@ class ThresholdSearchCV(BaseSearchCV):
         **params : dict
             Parameters of the estimator's `fit`, such as `sample_weight`, which are split with the
             rows, and `groups` for `cv`; with metadata routing enabled, what estimator, scorers and
-            `cv` ask for.
+            `cv` ask for. Of what policies read of each row, a fit gets what its settings read.
 
         Returns
         -------
@@ -244,13 +249,17 @@ class ThresholdSearchCV(BaseSearchCV):
 
             X, y = indexable(X, y)
             params = _check_method_params(X, params=params)
+            metadata = self._find_metadata(path)
+            self._warn_of_unread(path, metadata, params)
             routed = self._get_routed_params_for_fit(params)
             cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
             splits = list(cv.split(X, y, **routed.splitter.split))
             self.n_splits_ = len(splits)
             if not splits:
                 raise ValueError("cv gives no split.")
-            fit_fold = _FitFold(self.estimator, path, X, y, routed.estimator.fit, self.verbose)
+            fit_fold = _FitFold(
+                self.estimator, path, X, y, routed.estimator.fit, metadata, self.verbose
+            )
             scoring = _Scoring(
                 scorers, X, routed.scorer.score, params.get("sample_weight"), self.error_score
             )
@@ -268,12 +277,45 @@ class ThresholdSearchCV(BaseSearchCV):
             results = table.format(candidates)
             self._choose(results, table.names)
             if self.refit:
-                self._refit(X, y, path, routed.estimator.fit)
+                self._refit(X, y, path, routed.estimator.fit, metadata)
             self.scorer_ = self._scorers_to_keep(scorers)
             self.cv_results_ = results
         return self
 
+    def get_metadata_routing(self):
+        """Get the metadata routing, as in `GridSearchCV`.
+
+        What any of the settings reads of each row is asked for.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRouter
+        """
+        path, other = find_path(self.estimator), shallow_copy(self)
+        other.estimator = asking(self.estimator, path, self._find_metadata(path))
+        return super(ThresholdSearchCV, other).get_metadata_routing()
+
     # --- arguments ----------------------------------------------------------------------------
+    def _find_metadata(self, path):
+        """Names of what the settings, and the estimator's own thresholds, read of each row."""
+        own = set(row_metadata(at_path(self.estimator, path).thresholds))
+        return tuple(sorted(own | self._find_read()))
+
+    def _find_read(self):
+        """Names of what the settings read of each row."""
+        if not isinstance(self.thresholds, (list, tuple)):  # "pairs", numbers or none at all
+            return set()
+        return {name for one in self.thresholds for name in row_metadata(one)}
+
+    def _warn_of_unread(self, path, metadata, params):
+        """Warn of what was given of each row and no setting reads."""
+        read = self._find_read()
+        cv = getattr(at_path(self.estimator, path), "cv", None)
+        for name in metadata:
+            is_given = name in params or "__".join([*path, name]) in params
+            if is_given and name not in read and not (name == "time" and takes_time(cv)):
+                warn(f"{name} was given for each row, but none of the thresholds tried reads it.")
+
     def _seeks_pairs(self):
         """Whether pairs are searched; raises for another text, and for invalid numbers of cuts."""
         if not isinstance(self.thresholds, str):
@@ -444,14 +486,14 @@ class ThresholdSearchCV(BaseSearchCV):
             f"{results['params'][row]} with {has}."
         )
 
-    def _refit(self, X, y, path, fit_params):
+    def _refit(self, X, y, path, fit_params, metadata):
         """Fit the best setting on all rows."""
         estimator = clone(self.estimator)
         if self._seeks_pairs():
             estimator = replaced(estimator, path, FinalCutClassifier(at_path(estimator, path)))
         estimator.set_params(**clone(self.best_params_, safe=False))
         start = time.perf_counter()
-        self.best_estimator_ = estimator.fit(X, y, **fit_params)
+        self.best_estimator_ = fit_read(estimator, path, metadata, X, y, fit_params)
         self.refit_time_ = time.perf_counter() - start
         if hasattr(estimator, "feature_names_in_"):
             self.feature_names_in_ = estimator.feature_names_in_
@@ -520,6 +562,7 @@ class _FitFold:
     X: object
     y: object
     params: dict
+    metadata: tuple
     verbose: int
 
     def __call__(self, settings, split, told):
@@ -527,7 +570,9 @@ class _FitFold:
         X_train, y_train = take_rows(self.X, train), take_rows(self.y, train)
         params = _check_method_params(self.X, self.params, indices=train)
         start = time.perf_counter()
-        fold = Fold.fit(self.estimator, self.path, settings, X_train, y_train, params)
+        fold = Fold.fit(
+            self.estimator, self.path, settings, X_train, y_train, params, self.metadata
+        )
         fit_time = time.perf_counter() - start
         X_test, y_test = take_rows(self.X, test), take_rows(self.y, test)
         rows = fold.rows(X_test)

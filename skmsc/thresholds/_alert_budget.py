@@ -62,7 +62,7 @@ class AlertBudget(BaseEstimator):
     ``FixedThresholdClassifier(FrozenEstimator(cascade), threshold=cascade.alert_threshold_)`` is
     the same cut as a scikit-learn classifier whose `predict` tells the alerts.
 
-    Rows that tie at the cut are no alerts.
+    Rows that tie at the cut are no alerts, nor are rows of probability 0.
 
     Examples
     --------

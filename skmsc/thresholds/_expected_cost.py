@@ -60,7 +60,8 @@ class ExpectedCost(BaseEstimator):
     counts.
 
     A positive that costs 0, and a row of weight 0, count as absent. Where an isotonic calibration
-    gives rows on both sides of the last cut one probability, they are alerts together or not.
+    gives rows on both sides of the last cut one probability, they are alerts together or not. A
+    row of probability 0 is no alert.
 
     Examples
     --------

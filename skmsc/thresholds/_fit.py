@@ -5,7 +5,7 @@ import numpy as np
 from skmsc._checks import as_numbers, warn
 from skmsc.thresholds._cuts import SLACK
 from skmsc.thresholds._policies import Agreement, RecallFloor
-from skmsc.thresholds._scores import eager_stage
+from skmsc.thresholds._scores import answered_class, eager_stage
 
 _NEEDS_UNTOUCHED = (
     "{!r} promises its confidence only on rows that no stage, calibrator or catch threshold saw: "
@@ -157,7 +157,8 @@ def refuse_blind_raise(policy, old, new, scores):
     c = 0 if scores.negative is None else scores.negative
     stage = eager_stage(scores.acting, old)
     for k, name in enumerate(scores.stage_names[:-1]):
-        if new[k, c] < old[k, c] < np.inf and not (stage == k).any():
+        dismissed = answered_class(scores.acting[stage == k, k], old[k]) == c
+        if new[k, c] < old[k, c] < np.inf and not dismissed.any():
             raise ValueError(
                 f"thresholds={policy!r} would let stage {name!r} dismiss more rows than now, those "
                 f"whose negative score reaches {new[k, c]:.6g} rather than {old[k, c]:.6g}. But "

@@ -23,10 +23,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import skmsc
 from skmsc import (
     Agreement,
+    AlertBudget,
     ComposableHeadClassifier,
     CostBudget,
     CostlyFeatures,
     EarlyExitClassifier,
+    ExpectedCost,
     FeedbackCascadeClassifier,
     PassBudget,
     RecallFloor,
@@ -288,6 +290,55 @@ def test_metadata_routing():
             cv=GroupKFold(2),
         )
     assert_same_results(ours, theirs)
+
+
+COST = np.random.default_rng(1).lognormal(size=300)
+DAY = np.arange(300) // 10
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize("routing", [False, True])
+def test_settings_may_read_other_metadata_than_their_neighbours(routing, in_pipeline):
+    settings = [
+        (ExpectedCost(None, 2.0), {"false_negative_cost": COST}),
+        (ExpectedCost(3.0, 2.0), {}),
+        (AlertBudget(4, per=1), {"time": DAY}),
+        (0.2, {}),
+    ]
+    model, before = cascade(thresholds=0.5), ""  # which itself asks for nothing
+    name = "thresholds"
+    if in_pipeline:
+        model, name = (
+            make_pipeline(StandardScaler(), model),
+            "feedbackcascadeclassifier__thresholds",
+        )
+        before = "" if routing else "feedbackcascadeclassifier__"
+    params = {"cv": 2, "scoring": "neg_log_loss"}
+    fit = {f"{before}false_negative_cost": COST, f"{before}time": DAY}
+    with sklearn.config_context(enable_metadata_routing=routing):
+        ours = ThresholdSearchCV(model, [one for one, _ in settings], **params).fit(X, Y, **fit)
+        for i, (setting, reads) in enumerate(settings):
+            alone = GridSearchCV(clone(model).set_params(**{name: setting}), {}, **params)
+            alone.fit(X, Y, **{before + key: values for key, values in reads.items()})
+            score = ours.cv_results_["mean_test_score"][i]
+            assert score == pytest.approx(alone.best_score_, rel=1e-12)
+            if i == ours.best_index_:
+                np.testing.assert_allclose(ours.predict_proba(X), alone.predict_proba(X))
+
+
+@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("thresholds", ["pairs", BUDGETS])
+def test_metadata_that_no_setting_reads_is_warned_of_once(routing, thresholds):
+    model = cascade(thresholds=ExpectedCost(None, 1.0))
+    search = ThresholdSearchCV(model, thresholds, n_cuts=3, scoring="f1", cv=2)
+    message = "false_negative_cost was given for each row, but none of the thresholds tried reads"
+    with (
+        sklearn.config_context(enable_metadata_routing=routing),
+        pytest.warns(UserWarning, match=message) as told,
+    ):
+        search.fit(X, Y, false_negative_cost=COST)
+    assert len(told) == 1
+    assert search.best_score_ > 0.5
 
 
 def test_dataframes_and_text_labels():
