@@ -1,6 +1,6 @@
 """The monitor: new rows against earlier ones, such as those that the thresholds were set on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import chi2_contingency
@@ -36,6 +36,8 @@ class ScoreReference:
         Share of all rows that reach each stage.
     size : float
         Effective number of all rows.
+    untouched : bool
+        Whether no stage was fitted on these rows, so that these are the scores of the final stages.
     """
 
     edges: list
@@ -43,6 +45,7 @@ class ScoreReference:
     sizes: list
     pass_rates: np.ndarray
     size: float
+    untouched: bool = True
 
     @classmethod
     def of_scores(cls, scores, thresholds):
@@ -51,7 +54,8 @@ class ScoreReference:
             return None
         stage = eager_stage(scores.acting, thresholds)
         reaching = [scores.confidence(k)[stage >= k] for k in range(scores.n_stages)]
-        return cls.of(stage, reaching, scores.sample_weight)
+        reference = cls.of(stage, reaching, scores.sample_weight)
+        return replace(reference, untouched=scores.untouched)
 
     @classmethod
     def of(cls, stage, scores, weight):
@@ -102,7 +106,8 @@ class MonitorReport(StageTable):
         - ``score_p_value``: of the two-sample chi-square test on the same bins;
         - ``verdict``: "shifted" when the p-value of the scores is below .01 and their index at
           least .1, or that of the pass rate is below .01 and it is off by a quarter; "steady"
-          otherwise, and "unknown" where there are no scores to compare.
+          otherwise. "unknown" where there are no scores to compare, and where only the scores
+          say so and those of the reference are out-of-fold: see Notes.
 
         With labels also:
 
@@ -128,8 +133,8 @@ class MonitorReport(StageTable):
     -----
     The scores of the stages are cut into bins at quantiles of the reference. After a fit these are
     out-of-fold scores, of other fits than the final ones, on fewer rows and with feedback of their
-    own. These differ, and a verdict may be "shifted" for that alone: rows that nothing was fitted
-    on, given as `reference` to `monitor` or to `tune_thresholds` before, are cleaner.
+    own. These differ for that alone, and then the scores give no verdict: rows that nothing was
+    fitted on, given as `reference` to `monitor` or to `tune_thresholds` before, do.
 
     The p-value is that of Pearson's test of homogeneity; bins that hold few rows are merged.
     Weights count by Kish's effective number of rows. The index is ``sum (p - q) log(p / q)`` over
@@ -153,7 +158,7 @@ class MonitorReport(StageTable):
     >>> X, y = make_classification(900, weights=[0.9], random_state=0)
     >>> model = FeedbackCascadeClassifier(thresholds=PassBudget(0.25), random_state=0)
     >>> model.fit(X[:600], y[:600]).monitor(X[600:] + 2.0).shifted
-    ('screen', 'final')
+    ('final',)
     """
 
     columns: dict
@@ -243,7 +248,7 @@ def monitor_report(
             "psi": psi,
             "score_p_value": score_p,
         }
-        row["verdict"] = _verdict(row)
+        row["verdict"] = _verdict(row, reference.untouched)
         if label_weight is not None:
             lost = "errors" if positive is None else "positives_lost"
             mine = stage == k
@@ -296,14 +301,14 @@ def homogeneity_p_value(counts):
     return float(chi2_contingency(merged, correction=False).pvalue)
 
 
-def _verdict(row):
-    """Whether a stage's scores or pass rate have shifted."""
+def _verdict(row, untouched):
+    """Whether a stage's scores, if those of `untouched` rows tell, or its pass rate have shifted."""
     scores = row["score_p_value"] < _P_VALUE and row["psi"] >= _PSI
     before, after = row["reference_pass_rate"], row["pass_rate"]
     off = max(after, before) >= _RATIO * min(after, before)
-    if scores or (row["pass_rate_p_value"] < _P_VALUE and off):
+    if (scores and untouched) or (row["pass_rate_p_value"] < _P_VALUE and off):
         return "shifted"
-    return "unknown" if np.isnan(row["psi"]) else "steady"
+    return "unknown" if scores or np.isnan(row["psi"]) else "steady"
 
 
 def _estimated(name, event, sample_weight, label_weight):

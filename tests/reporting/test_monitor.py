@@ -140,7 +140,7 @@ def test_columns_of_every_estimator(make):
     exact = binomtest(int((stage >= 1).sum()), 1500).proportion_ci(method="exact")
     assert report.columns["pass_rate_low"][1] == pytest.approx(exact.low)
     assert report.columns["verdict"][0] == "steady"
-    assert "shifted" in model.monitor(X[NEW] * 3 + 1).columns["verdict"]
+    assert "shifted" in model.monitor(X[NEW] * 3 + 1, reference=X[OLD]).columns["verdict"]
     again = pickle.loads(pickle.dumps(model))
     assert repr(again.monitor(X[NEW])) == repr(report)
 
@@ -158,6 +158,15 @@ def test_the_reference_of_a_fit_is_the_out_of_fold_scores():
     np.testing.assert_allclose(reference.shares[0], counts)
     passed = negative < model.thresholds_[0, 0]
     assert reference.pass_rates.tolist() == [1.0, passed.mean()]
+
+
+def test_scores_that_are_out_of_fold_give_no_verdict():
+    model = cascade().fit(X[OLD], Y[OLD])
+    away = X[NEW] + 3.0 * (Y[NEW] == 0)[:, None]
+    loud, out_of_fold = model.monitor(away, reference=X[OLD]), model.monitor(away)
+    assert loud.columns["verdict"][0] == "shifted"
+    assert out_of_fold.columns["psi"][0] >= 0.1
+    assert out_of_fold.columns["verdict"][0] == "unknown"
 
 
 def test_tuning_sets_the_reference_anew():
