@@ -302,7 +302,7 @@ def homogeneity_p_value(counts):
 
 
 def _verdict(row, untouched):
-    """Whether a stage's scores, if those of `untouched` rows tell, or its pass rate have shifted."""
+    """Whether pass rate or scores have shifted; the latter tell beside `untouched` ones only."""
     scores = row["score_p_value"] < _P_VALUE and row["psi"] >= _PSI
     before, after = row["reference_pass_rate"], row["pass_rate"]
     off = max(after, before) >= _RATIO * min(after, before)
