@@ -18,7 +18,8 @@ from benchmarks.objective import expect, expectation_table, markdown_table, writ
 from benchmarks.timing import interleaved, timing_table, torch_threads
 
 N_TRAIN, N_ROWS, N_FEATURES = 12_000, 10_000, 40
-DEPTH, WIDTHS, CLASSES = 4, (256, 512), (2, 10)
+DEPTH, CLASSES = 4, (2, 10)
+NETS = (("mlp", 256), ("mlp", 512), ("resnet", 256))  # blocks of 1, 4 and 4 parts of work
 BUDGETS = (0.3, 0.5, 0.7)
 ALL, NET = "all stages", "net alone"
 LEAST_OF_SAVED = 0.8
@@ -91,12 +92,13 @@ def share(record, against):
 
 def saved_table(records):
     """Shares of multiply-adds and of time saved."""
-    header = ["classes", "width", "first stage", "budget", "multiply-adds saved", "time saved"]
+    header = ["classes", "trunk", "width", "first stage", "budget"]
+    header += ["multiply-adds saved", "time saved"]
     return markdown_table(
         [*header, "of it", "time saved against the net alone", "of it"],
         [
             [
-                *(r[key] for key in ("n_classes", "width", "first_stage", "budget")),
+                *(r[key] for key in ("n_classes", "trunk", "width", "first_stage", "budget")),
                 f"{r[ALL]['multiply_adds']:.3f}",
                 f"{r[ALL]['time']:.3f}",
                 f"{share(r, ALL):.2f}",
@@ -115,16 +117,17 @@ def main(arguments):
         n_train, how = 3000, {"seconds": 1, "min_turns": 2}
     saved = []
     with torch_threads(1):
-        for n_classes, width, first in product(CLASSES, WIDTHS, ("none", "logistic")):
+        for n_classes, (trunk, width), first in product(CLASSES, NETS, ("none", "logistic")):
             X, y, X_new, y_new = rows(n_train, n_classes)
-            model = fit(X, y, width, n_epochs=10, first=first != "none")
-            setting = {"n_classes": n_classes, "width": width, "first_stage": first}
+            n_epochs = 10 if trunk == "mlp" else 5
+            model = fit(X, y, width, n_epochs=n_epochs, first=first != "none", trunk=trunk)
+            setting = {"n_classes": n_classes, "trunk": trunk, "width": width, "first_stage": first}
             found = time_budgets(model, X_new, y_new, X_new, **how)
             saved += [setting | record for record in found]
         # Epochs alone: no first stage, no validation.
         epochs = {"validation": None, "n_epochs": 2, "first": False, "batch_size": 128}
         calls = {
-            name: lambda name=name: fit(X, y, WIDTHS[0], weighting=name, **epochs)
+            name: lambda name=name: fit(X, y, NETS[0][1], weighting=name, **epochs)
             for name in WEIGHTINGS
         }
         training = interleaved(
@@ -135,11 +138,11 @@ def main(arguments):
     expectations = [
         *(
             expect(
-                f"time saved, in units of the multiply-adds saved, width {width}: the least",
-                min(share(r, ALL) for r in saved if r["width"] == width),
+                f"time saved, in units of the multiply-adds saved, {trunk} {width}: the least",
+                min(share(r, ALL) for r in saved if (r["trunk"], r["width"]) == (trunk, width)),
                 at_least=LEAST_OF_SAVED,
             )
-            for width in WIDTHS
+            for trunk, width in NETS
         ),
         expect("training with learned weights, times uniform", learned, at_most=MOST_TIMES_UNIFORM),
     ]
