@@ -12,7 +12,7 @@ taken away again, bit for bit.
 # The data
 # --------
 # Simulated card transactions with three kinds of fraud. In the first half of the time nobody has
-# seen a compromised terminal yet; in the next tenth they are found, one by one; what comes after
+# seen a compromised terminal yet; then they are found, one by one, for a while; what comes after
 # that is for looking at the result only.
 import time
 

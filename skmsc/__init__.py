@@ -6,8 +6,9 @@ The file list is the flow::
 
 ``_feedback_cascade.py``, ``_early_exit.py``, ``_composable_head.py``
     FeedbackCascadeClassifier, EarlyExitClassifier, ComposableHeadClassifier.
-``_base.py``
-    What the estimators share: validation of rows, predict, predict_proba, route.
+``_base.py``, ``_rows.py``, ``_answers.py``, ``_changing_classes.py``
+    What the estimators share after the fit: predict, route, thresholds, reports; checks of rows;
+    scores made answers. Classes added and removed.
 ``stages.py``, ``costly_features.py``, ``neural/``, ``calibration.py``, ``stacking.py``
     What a stage is; features fetched for the rows that reach one; nets as stages; scores made
     probabilities; exits that recall the exits before them.

@@ -1,4 +1,4 @@
-"""What the multi-stage classifiers share: validation of rows, and everything after the fit."""
+"""What the multi-stage classifiers share: everything after the fit, thresholds to begin with."""
 
 import time
 from copy import copy as shallow_copy
@@ -7,37 +7,21 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.model_selection import check_cv
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
 
+from skmsc._answers import Answers, fit_calibrations
 from skmsc._checks import check_weight, warn
+from skmsc._rows import ChecksRows, without_none
 from skmsc._sklearn import (
     CallbackSupportMixin,
-    _check_feature_names,
-    _check_n_features,
     _num_samples,
-    _raise_for_params,
-    _routing_enabled,
-    is_dataframe,
     take_rows,
 )
-from skmsc.calibration import Temperature, fit_calibration
 from skmsc.reporting._monitor import ScoreReference, monitor_report
 from skmsc.reporting._report import stage_report, watch_steps
 from skmsc.routing import route
-from skmsc.splits import takes_time
 from skmsc.thresholds import (
     StageScores,
     acting_scores,
-    answered_class,
     check_independent,
     check_policy,
     eager_stage,
@@ -48,10 +32,7 @@ from skmsc.thresholds import (
     needs_rows,
     refuse_blind_raise,
     row_metadata,
-    rows_needed,
 )
-
-_FLOATS = (np.float64, np.float32)
 
 # What a fit leaves beside the attributes that end in an underscore.
 FITTED = (
@@ -93,7 +74,9 @@ class Evidence:
     _of_all: dict = field(default_factory=dict)  # by stage; see `fit_calibrations`
 
 
-class MultiStageClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class MultiStageClassifier(
+    ChecksRows, Answers, CallbackSupportMixin, ClassifierMixin, BaseEstimator
+):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
     A subclass's `fit` is two steps: ``_learn(X, y, sample_weight, **fit_params)`` fits the stages
@@ -639,75 +622,9 @@ default=None
                 "rare class sort last."
             )
 
-    def _set_how_answers_show(self):
-        """Set what it takes for answers to be the likeliest class, and dismissed rows no alerts."""
-        thresholds = self.thresholds_
-        two = thresholds.shape[1] == 2 and self._measure == "max_proba"
-        self._other_top = _other_top(thresholds, self._calibrations) if two else None
-        self._other_limit = np.full(thresholds.shape, 0.5)
-        if self.alert_threshold_ is not None:
-            self._other_limit[:-1, 1 - self._positive] = min(self.alert_threshold_, 0.5)
-        self._keeps_answers = [
-            (self._other_top[k] < self._other_limit[k]).all()
-            if two
-            else self.alert_threshold_ is None and self._keeps_likeliest(cuts, calibration)
-            for k, (cuts, calibration) in enumerate(
-                zip(thresholds[:-1], self._calibrations[:-1], strict=True)
-            )
-        ]
-        # Where early stages may answer any class, what they are held to is the last one's raw word.
-        last = self._calibrations[-1]
-        keeps_last = last is None or isinstance(last, Temperature)
-        self._keeps_answers.append(self._negative is not None or keeps_last)
-
     def _keep_reference(self, scores):
         """Keep what `monitor` compares with, of the `StageScores` that the thresholds are from."""
         self._reference = ScoreReference.of_scores(scores, self.thresholds_)
-
-    def _keeps_likeliest(self, cuts, calibration):
-        """Whether a stage is sure to answer with the one likeliest class, and shows it as such."""
-        no_tie = {"max_proba": 0.5, "margin": 0.0, "entropy": np.inf}[self._measure]
-        keeps_order = calibration is None or isinstance(calibration, Temperature)
-        return keeps_order and (cuts == cuts[0]).all() and cuts[0] > no_tie
-
-    def _calibrated(self, k, scores, overwrite=False):
-        """Probabilities of shape (n_samples, n_classes) from the raw scores of stage k."""
-        calibration = self._calibrations[k]
-        return scores.copy() if calibration is None else calibration(scores, overwrite)
-
-    def _answer(self, k, scores):
-        """What stage k answers to rows of such scores, if it answers them.
-
-        Calibrated probabilities; those of the other classes are lowered, if need be, until the
-        class that the stage answers is the likeliest.
-        """
-        if self._keeps_answers[k]:
-            # New memory costs large arrays more than the arithmetic does.
-            return self._calibrated(k, scores, overwrite=self._gives_own_arrays[k])
-        return self._keep_answer(k, scores, self._calibrated(k, scores))
-
-    def _keep_answer(self, k, raw, proba):
-        """Probabilities in which the class that stage k answered is the likeliest."""
-        answer = answered_class(self._acting(raw), self.thresholds_[k])
-        rows = np.arange(len(proba))
-        if self._other_top is not None:
-            # One map for the stage and class, so that the order of its rows stays.
-            kept = np.empty_like(proba)
-            top, limit = self._other_top[k, answer], self._other_limit[k, answer]
-            other = _below(proba[rows, 1 - answer], top, limit)
-            kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
-            return kept
-        own = np.maximum(proba[rows, answer], 1e-12)
-        rivals = proba.copy()
-        rivals[rows, answer] = 0.0
-        factor = np.minimum(1.0, own * (1 - 1e-9) / np.maximum(rivals.max(axis=1), 1e-300))
-        kept = rivals * factor[:, None]
-        kept[rows, answer] = own
-        kept /= kept.sum(axis=1, keepdims=True)
-        if self.alert_threshold_ is not None and k < len(self._stage_names) - 1:
-            other = _below(kept[rows, 1 - answer], 1.0, self._other_limit[k, answer])
-            kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
-        return kept
 
     def _is_positive(self, codes):
         """Mask of the positive rows; None without a positive class."""
@@ -716,235 +633,3 @@ default=None
     def _pos_label(self):
         """The positive class; None where there is none."""
         return None if self._positive is None else self.classes_.tolist()[self._positive]
-
-    def _check_rows(self, X):
-        """Rows to predict: arrays are checked, of dataframes only names and counts.
-
-        This is on the path of a single row: no tags are computed and nothing is checked twice.
-        """
-        if not hasattr(self, "thresholds_"):
-            check_is_fitted(self)
-        if self._needs_no_check(X):
-            return X
-        _check_feature_names(self, X, reset=False)
-        if is_dataframe(X):
-            check_not_empty(X)
-        else:
-            X = check_array(X, **self._array_checks(), estimator=self, input_name="X")
-        _check_n_features(self, X, reset=False)
-        return X
-
-    def _array_checks(self):
-        """What scikit-learn's check of an array must let through."""
-        sparse, allow_nan = self._accepts
-        return {
-            "accept_sparse": "csr" if sparse else False,
-            "ensure_all_finite": "allow-nan" if allow_nan else True,
-        }
-
-    def _needs_no_check(self, X):
-        """Whether X is an array that the checks would give back as it is."""
-        if type(X) is not np.ndarray or X.dtype not in _FLOATS or X.ndim != 2:
-            return False
-        if X.shape[1] != self.n_features_in_ or not len(X) or hasattr(self, "feature_names_in_"):
-            return False
-        if self._first_checks_all:
-            return True
-        with np.errstate(over="ignore", invalid="ignore"):
-            return bool(np.isfinite(X.sum()))
-
-    def _check_X_y(self, X, y):
-        """X and y checked as scikit-learn does; of dataframes only names, count and length."""
-        if is_dataframe(X):
-            X, y = validate_data(self, X, y, skip_check_array=True)
-            check_not_empty(X)
-            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-            y = column_or_1d(y, warn=True)
-            check_consistent_length(X, y)
-        else:
-            X, y = validate_data(self, X, y, **self._array_checks())
-        check_classification_targets(y[self._find_labeled(y)])
-        return X, y
-
-    def _check_held_out(self, y, n_stages):
-        """Raise before any fit when the held-out rows are too few for the policy's promise."""
-        n_rows, n_positive = rows_needed(self.thresholds, n_stages)
-        held = f"among the rows of validation_fraction={self.validation_fraction}"
-        if len(y) < n_rows:
-            raise ValueError(
-                f"{self.thresholds!r} cannot be promised: it needs {n_rows} rows {held}; got "
-                f"{len(y)}."
-            )
-        found = 0 if self._positive is None else (y == self.classes_[self._positive]).sum()
-        if found < n_positive:
-            raise ValueError(
-                f"{self.thresholds!r} cannot be promised: it needs {n_positive} positives, "
-                f"all of them caught, {held}; got {found}."
-            )
-
-    def _metadata_router(self, pairs):
-        """Router of fit: `sample_weight` here, the rest to `cv` and to the parts, (name, part).
-
-        What the policy of the thresholds reads of each row is asked for, unless the caller said
-        otherwise.
-        """
-        own = self._get_metadata_request()
-        for name in row_metadata(getattr(self, "thresholds", None)):
-            unset = (None, False) if name == "time" else (None,)
-            if own.fit.requests.get(name) in unset:
-                own.fit.add_request(param=name, alias=True)
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(own)
-        if hasattr(self, "cv"):
-            router.add(
-                cv=self.cv if hasattr(self.cv, "split") else check_cv(),
-                method_mapping=MethodMapping().add(caller="fit", callee="split"),
-            )
-        for name, part in pairs:
-            router.add(
-                **{name: part}, method_mapping=MethodMapping().add(caller="fit", callee="fit")
-            )
-        return router
-
-    def _take_row_metadata(self, fit_params):
-        """What `fit` was given of each row for a policy; what only that reads leaves `fit_params`.
-
-        With metadata routing `fit_params` stays, since other parts may ask for the same.
-        """
-        names = {"false_negative_cost", "false_positive_cost", *row_metadata(self.thresholds)}
-        metadata = without_none(**{name: fit_params.get(name) for name in names})
-        if not _routing_enabled():
-            cv = getattr(self, "cv", None)
-            for name in names:
-                if name != "time" or not takes_time(cv):
-                    fit_params.pop(name, None)
-        return metadata
-
-    def _route_metadata(self, fit_params, pairs):
-        """Parameters of the splitter, and of each part's fit by name; `pairs` as for the router."""
-        if _routing_enabled():
-            routed = process_routing(self, "fit", **fit_params)
-            for name, _ in pairs:
-                if "sample_weight" in routed[name].fit:
-                    raise ValueError(
-                        f"Stage {name!r} must get its weights from this classifier: let it request "
-                        "sample_weight by no other name."
-                    )
-            return routed["cv"].split, {name: dict(routed[name].fit) for name, _ in pairs}
-        given = {name: fit_params.pop(name, None) for name in ("groups", "time")}
-        _raise_for_params(fit_params, self, "fit")
-        return {name: value for name, value in given.items() if value is not None}, {}
-
-    def _check_some_labels(self, X, y, label_weight):
-        """Class codes, and how many rows each label stands for: 0 where it is not known."""
-        if label_weight is None:
-            codes, weight = self._check_labels(X, y, None)
-            return codes, None if y is None else weight
-        if y is None:
-            raise ValueError("label_weight needs y.")
-        weight = check_weight(label_weight, _num_samples(X), "label_weight")
-        y = np.asarray(y)
-        if y.shape != weight.shape:
-            raise ValueError(f"y must have shape {weight.shape}; got {y.shape}.")
-        idx, codes = np.flatnonzero(weight), np.zeros(weight.size, dtype=np.intp)
-        known = y[idx]
-        if known.dtype == object:
-            known = np.array(known.tolist())  # what is not known may have been of any type
-        codes[idx], labeled = self._check_labels(idx, known, None)
-        weight[idx] *= labeled
-        return codes, weight
-
-    def _find_labeled(self, y):
-        """Mask of the rows with a label."""
-        return np.ones(len(y), dtype=bool)
-
-    def _check_labels(self, X, y, sample_weight):
-        """Class codes (None without y) and weights of rows that are not trained on.
-
-        A row without a label has weight 0.
-        """
-        weight = check_weight(sample_weight, _num_samples(X))
-        if y is None:
-            return None, weight
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-        if y.shape != (_num_samples(X),):
-            raise ValueError(f"y must have shape ({_num_samples(X)},); got {y.shape}.")
-        labeled = self._find_labeled(y)
-        unknown = labeled & ~np.isin(y, self.classes_)
-        if unknown.any():
-            raise ValueError(
-                f"y holds labels that were not seen in fit: {np.unique(y[unknown])}; known are "
-                f"{self.classes_}."
-            )
-        if not (weight * labeled).any():
-            raise ValueError("y holds no label in rows with a weight.")
-        codes = np.zeros(labeled.size, dtype=np.intp)
-        codes[labeled] = np.searchsorted(self.classes_, y[labeled])
-        return codes, weight * labeled
-
-
-def without_none(**metadata):
-    """The metadata that was given."""
-    return {name: values for name, values in metadata.items() if values is not None}
-
-
-def fit_calibrations(method, seen, thresholds, of_all=None):
-    """One map for each stage, fitted on the scores of the rows that reach it.
-
-    `seen` are `StageScores` of rows that the stages were not fitted on. Among those that reach a
-    stage its score means more than among all rows: a forest's 0 is less certain for a row that the
-    screen found suspicious. `of_all`, a dict by stage, keeps the maps fitted on all rows, as that
-    of stage 0 always is, for other thresholds.
-    """
-    of_all = {} if of_all is None else of_all
-    stage, calibrations = eager_stage(seen.acting, thresholds), []
-    for k in range(seen.n_stages):
-        known = ~np.isnan(seen.stage_proba[:, k, 0])
-        rows = known & (stage >= k)
-        if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
-            rows = known
-        takes_all = np.array_equal(rows, known)
-        if not (takes_all and k in of_all):
-            calibration = fit_calibration(
-                method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
-            )
-            if takes_all:
-                of_all[k] = calibration
-        calibrations.append(of_all[k] if takes_all else calibration)
-    return calibrations
-
-
-def _other_top(thresholds, calibrations):
-    """Highest probability of the other class when stage k answers class c, (n_stages, 2).
-
-    It is the one at the cut; 0 where the stage never answers the class.
-    """
-    top = np.zeros(thresholds.shape)
-    for k in range(len(thresholds)):
-        for c in range(2):
-            # The class that is answered is the likelier of those that reached their thresholds.
-            least = max(thresholds[k, c], min(0.5, 1.0 - thresholds[k, 1 - c]))
-            cut = np.clip(least, 0.0, 1.0)
-            # A score that rounds to 1 leaves the other class up to a rounding error.
-            other = min(1 - cut + np.finfo(np.float64).eps, 1.0)
-            at_cut = np.array([[cut, other]]) if c == 0 else np.array([[other, cut]])
-            proba = at_cut if calibrations[k] is None else calibrations[k](at_cut)
-            top[k, c] = proba[0, 1 - c] if thresholds[k, c] <= 1 else 0.0
-    return top
-
-
-def _below(proba, top, limit):
-    """Probabilities in [0, top] as ones below a limit, in their order; up to half of it they stay.
-
-    The limit is at most 1/2.
-    """
-    half = limit / 2
-    squeezed = half + (proba - half) * (half - 2e-9 * limit) / np.maximum(top - half, half)
-    return np.where((top >= limit) & (proba > half), squeezed, proba)
-
-
-def check_not_empty(X):
-    """Raise scikit-learn's error for a dataframe without rows."""
-    if _num_samples(X) == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
-        )

@@ -10,18 +10,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import process_routing
 
-from skmsc._base import (
-    FITTED,
-    Evidence,
-    MultiStageClassifier,
-    _below,
-    fit_calibrations,
-    without_none,
-)
+from skmsc._answers import below, fit_calibrations
+from skmsc._base import FITTED, Evidence, MultiStageClassifier
 from skmsc._changing_classes import ChangesClasses
 from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
 from skmsc._progress import Progress, told
+from skmsc._rows import without_none
 from skmsc._sklearn import (
     _raise_for_params,
     _routing_enabled,
@@ -739,7 +734,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         np.minimum(proba, np.nextafter(own, -1.0)[:, None], out=proba)
         if self.alert_threshold_ is not None and k < len(self._stage_names) - 1:
             other = proba[rows, 1 - answer]
-            proba[rows, 1 - answer] = _below(other, 1.0, self._other_limit[k, answer])
+            proba[rows, 1 - answer] = below(other, 1.0, self._other_limit[k, answer])
         proba[rows, answer] = own
         return proba
 

@@ -9,9 +9,10 @@ from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import check_random_state
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier, without_none
+from skmsc._base import FITTED, Evidence, MultiStageClassifier
 from skmsc._checks import check_weight, is_number, no_half_fit
 from skmsc._progress import Progress, told
+from skmsc._rows import without_none
 from skmsc._sklearn import (
     _routing_enabled,
     _VisualBlock,

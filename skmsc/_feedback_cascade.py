@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier, without_none
+from skmsc._base import FITTED, Evidence, MultiStageClassifier
 from skmsc._checks import (
     check_unlabeled_label,
     check_weight,
@@ -18,6 +18,7 @@ from skmsc._checks import (
     warn,
 )
 from skmsc._progress import Progress, told
+from skmsc._rows import without_none
 from skmsc._sklearn import (
     _BaseComposition,
     _VisualBlock,
