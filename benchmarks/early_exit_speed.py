@@ -112,7 +112,7 @@ def saved_table(records):
 
 def main(arguments):
     """Ask the question, write results/early_exit_speed.md and .json; return the expectations."""
-    n_train, how = N_TRAIN, {"seconds": 12, "min_turns": 7}
+    n_train, how = N_TRAIN, {"seconds": 20, "min_turns": 15}
     if arguments.quick:
         n_train, how = 3000, {"seconds": 1, "min_turns": 2}
     saved = []
