@@ -320,18 +320,14 @@ class MultiStageClassifier(
         X = self._check_rows(X)
         codes, weight = self._check_labels(X, y, sample_weight)
         last, kept = len(self._stage_names) - 1, []
+        seconds = np.zeros(last + 1)
 
-        def answer(k, scores):
+        def see(k, scores, taken):
+            seconds[k] += taken
             if k == last:
                 kept.append(scores.copy())
-            return self._answer(k, scores)
 
-        def see(k, _, taken):
-            seconds[k] += taken
-
-        seconds = np.zeros(last + 1)
-        steps = watch_steps(self._steps(), see) if measure_time else None
-        routing = self._route(X, answer, steps)
+        routing = self._route(X, watch_steps(self._steps(), see))
         answers, alerts = routing.proba.argmax(axis=1), None
         if self.alert_threshold_ is not None:
             alerts = routing.proba[:, self._positive] >= self.alert_threshold_
@@ -437,7 +433,7 @@ default=None
         def see(k, scores, _):
             kept[k].append(keep(scores))
 
-        routing = self._route(X, steps=watch_steps(self._steps(), see))
+        routing = self._route(X, watch_steps(self._steps(), see))
         nothing = keep(np.empty((0, len(self.classes_))))
         return routing, [np.concatenate([nothing, *parts]) for parts in kept]
 
@@ -529,14 +525,14 @@ default=None
         """Whether a `thresholds` argument looks at the last stage's scores."""
         return needs_last_stage(thresholds)
 
-    def _route(self, X, answer=None, steps=None):
+    def _route(self, X, steps=None):
         """Routing of checked rows."""
         return route(
             steps or self._steps(),
             X,
             self.thresholds_,
             self.stage_costs_,
-            answer=answer or self._answer,
+            answer=self._answer,
             acting=None if self._measure == "max_proba" else self._acting,
             pieces=self._pieces,
         )

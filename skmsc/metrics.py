@@ -438,8 +438,7 @@ def neg_mean_cost_scorer(estimator, X, y=None, sample_weight=None):
     routing = model.route(X)
     if routing.cost is None:
         raise ValueError("The costs of the stages are not known: set stage_costs.")
-    weight = check_weight(sample_weight, routing.cost.size)
-    return -float(np.average(routing.cost, weights=weight))
+    return -mean_cost(routing.stage, model.stage_costs_, sample_weight=sample_weight)
 
 
 def retained_recall_scorer(estimator, X, y, sample_weight=None):

@@ -278,7 +278,7 @@ class RidgeHead(_StatisticsHead):
         intercept += np.log(share) - np.log1p(-share)
         # Two heads say the same: their difference is twice the log-odds.
         factor = _TOO_SURE * (2 if len(statistics) == 2 else 1)
-        return Heads(slope[:, None] * coef / factor, intercept / factor, float(factor))
+        return Heads(slope[:, None] * coef / factor, intercept / factor, factor)
 
 
 class LDAHead(_StatisticsHead):
