@@ -525,14 +525,14 @@ default=None
         """Whether a `thresholds` argument looks at the last stage's scores."""
         return needs_last_stage(thresholds)
 
-    def _route(self, X, steps=None):
+    def _route(self, X, steps=None, answer=None):
         """Routing of checked rows."""
         return route(
             steps or self._steps(),
             X,
             self.thresholds_,
             self.stage_costs_,
-            answer=self._answer,
+            answer=answer or self._answer,
             acting=None if self._measure == "max_proba" else self._acting,
             pieces=self._pieces,
         )

@@ -133,7 +133,7 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         def answer(k, scores):
             return model._answer(k, scores) if k < last else scores
 
-        routing = model._route(model._check_rows(X), answer)
+        routing = model._route(model._check_rows(X), answer=answer)
         codes = routing.proba.argmax(axis=1)
         decided = routing.stage == last
         is_positive = routing.proba[decided, positive] >= self.final_cut
