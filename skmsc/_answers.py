@@ -1,16 +1,24 @@
-"""What a stage answers: calibrated probabilities, in which its answer is the likeliest class."""
+"""What a stage answers: calibrated probabilities, in which its answer is the likeliest class.
+
+NumPy only, as exported classifiers answer by it too.
+"""
 
 import numpy as np
 
-from skmsc.calibration import Temperature, fit_calibration
-from skmsc.thresholds import answered_class, eager_stage
+from skmsc._acting import acting_scores, answered_class
+from skmsc._maps import Temperature
 
 
 class Answers:
     """How raw scores become the answers of a multi-stage classifier.
 
-    It reads ``_calibrations``, ``thresholds_`` and ``alert_threshold_`` of the classifier.
+    It reads ``_calibrations``, ``thresholds_``, ``alert_threshold_``, ``_positive``, ``_negative``,
+    ``_stage_names``, ``_gives_own_arrays`` and ``_measure`` of the classifier.
     """
+
+    def _acting(self, scores):
+        """What thresholds act on, from raw scores of shape (..., n_classes)."""
+        return acting_scores(scores, self._measure)
 
     def _set_how_answers_show(self):
         """Set what it takes for answers to be the likeliest class, and dismissed rows no alerts."""
@@ -78,31 +86,17 @@ class Answers:
             kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
         return kept
 
-
-def fit_calibrations(method, seen, thresholds, of_all=None):
-    """One map for each stage, fitted on the scores of the rows that reach it.
-
-    `seen` are `StageScores` of rows that the stages were not fitted on. Among those that reach a
-    stage its score means more than among all rows: a forest's 0 is less certain for a row that the
-    screen found suspicious. `of_all`, a dict by stage, keeps the maps fitted on all rows, as that
-    of stage 0 always is, for other thresholds.
-    """
-    of_all = {} if of_all is None else of_all
-    stage, calibrations = eager_stage(seen.acting, thresholds), []
-    for k in range(seen.n_stages):
-        known = ~np.isnan(seen.stage_proba[:, k, 0])
-        rows = known & (stage >= k)
-        if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
-            rows = known
-        takes_all = np.array_equal(rows, known)
-        if not (takes_all and k in of_all):
-            calibration = fit_calibration(
-                method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
-            )
-            if takes_all:
-                of_all[k] = calibration
-        calibrations.append(of_all[k] if takes_all else calibration)
-    return calibrations
+    def _answer_apart(self, k, scores):
+        """What stage k answers where probabilities need not sum to 1, and are not made to."""
+        proba, rows = scores.copy(), np.arange(len(scores))
+        answer = answered_class(scores, self.thresholds_[k])
+        own = proba[rows, answer]
+        np.minimum(proba, np.nextafter(own, -1.0)[:, None], out=proba)
+        if self.alert_threshold_ is not None and k < len(self._stage_names) - 1:
+            other = proba[rows, 1 - answer]
+            proba[rows, 1 - answer] = below(other, 1.0, self._other_limit[k, answer])
+        proba[rows, answer] = own
+        return proba
 
 
 def _other_top(thresholds, calibrations):

@@ -8,20 +8,16 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from skmsc._answers import Answers, fit_calibrations
+from skmsc._answers import Answers
 from skmsc._checks import check_weight, warn
 from skmsc._rows import ChecksRows, without_none
-from skmsc._sklearn import (
-    CallbackSupportMixin,
-    _num_samples,
-    take_rows,
-)
+from skmsc._sklearn import CallbackSupportMixin, _num_samples, take_rows
+from skmsc.calibration import fit_calibrations
 from skmsc.reporting._monitor import ScoreReference, monitor_report
 from skmsc.reporting._report import stage_report, watch_steps
 from skmsc.routing import route
 from skmsc.thresholds import (
     StageScores,
-    acting_scores,
     check_independent,
     check_policy,
     eager_stage,
@@ -536,10 +532,6 @@ default=None
             acting=None if self._measure == "max_proba" else self._acting,
             pieces=self._pieces,
         )
-
-    def _acting(self, scores):
-        """What thresholds act on, from raw scores of shape (..., n_classes)."""
-        return acting_scores(scores, self._measure)
 
     def _stage_proba(self, X, early_only=False):
         """Scores of all stages on checked rows; those of the last one nan if it is not run."""

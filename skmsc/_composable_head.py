@@ -10,11 +10,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import process_routing
 
-from skmsc._answers import below, fit_calibrations
 from skmsc._base import FITTED, Evidence, MultiStageClassifier
 from skmsc._changing_classes import ChangesClasses
 from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
 from skmsc._labels import cast_labels
+from skmsc._maps import sigmoids
 from skmsc._progress import Progress, told
 from skmsc._rows import without_none
 from skmsc._sklearn import (
@@ -23,7 +23,7 @@ from skmsc._sklearn import (
     _VisualBlock,
     with_callbacks,
 )
-from skmsc.calibration import fit_calibration
+from skmsc.calibration import fit_calibration, fit_calibrations
 from skmsc.out_of_fold import seeds_for
 from skmsc.screens import Screen
 from skmsc.stages import (
@@ -726,17 +726,9 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
 
     def _answer(self, k, scores):
         """As in the other estimators; what need not sum to 1 is not made to."""
-        if self.proba != "sigmoid":
-            return super()._answer(k, scores)
-        proba, rows = scores.copy(), np.arange(len(scores))
-        answer = answered_class(scores, self.thresholds_[k])
-        own = proba[rows, answer]
-        np.minimum(proba, np.nextafter(own, -1.0)[:, None], out=proba)
-        if self.alert_threshold_ is not None and k < len(self._stage_names) - 1:
-            other = proba[rows, 1 - answer]
-            proba[rows, 1 - answer] = below(other, 1.0, self._other_limit[k, answer])
-        proba[rows, answer] = own
-        return proba
+        if self.proba == "sigmoid":
+            return self._answer_apart(k, scores)
+        return super()._answer(k, scores)
 
     def _logits(self, X):
         """Logits of rows."""
@@ -747,7 +739,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         if self.proba == "conditional":
             return softmax(logits, axis=1)
         if self.proba == "sigmoid":
-            return _sigmoids(slope * odds)
+            return sigmoids(slope * odds)
         both = np.full((len(odds), len(self.classes_)), log_unknown)
         both[:, self._columns] = odds
         return softmax(both, axis=1)
@@ -802,13 +794,3 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         return _VisualBlock(
             "serial", [part for _, part in parts], names=[n for n, _ in parts], dash_wrapped=True
         )
-
-
-def _sigmoids(odds):
-    """Sigmoids; of several in a row that round to 1 the largest odds stay the largest."""
-    proba = expit(odds)
-    many = np.flatnonzero((proba > 1 - 1e-12).sum(axis=1) > 1)
-    if many.size:
-        rank = np.argsort(np.argsort(-odds[many], axis=1, kind="stable"), axis=1)
-        proba[many] = np.minimum(proba[many], 1.0 - np.finfo(np.float64).eps * rank)
-    return proba

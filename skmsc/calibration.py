@@ -4,11 +4,12 @@ Two uses: a classifier without `predict_proba` gets probabilities from its decis
 answers of different stages are made comparable before they are mixed in one `predict_proba`.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, logsumexp
+
+from skmsc._acting import eager_stage
+from skmsc._maps import Calibration, Sigmoid, Steps, Temperature, class_score, held_back, log_proba
 
 __all__ = []  # for the package's own use
 
@@ -21,103 +22,6 @@ def check_calibration(method):
         raise ValueError(
             f"calibration must be 'sigmoid', 'isotonic', 'temperature' or None; got {method!r}."
         )
-
-
-@dataclass(frozen=True)
-class _Sigmoid:
-    """``expit(slope * score + intercept)``, the score held back beyond `limit`."""
-
-    slope: float
-    intercept: float
-    limit: float
-
-    def __call__(self, score):
-        """Overwrites the score, since new memory costs large arrays more than the arithmetic."""
-        odds = _held_back(score, self.limit)
-        odds *= -self.slope
-        odds -= self.intercept
-        with np.errstate(over="ignore"):  # a probability below 1e-308 is 0
-            np.exp(odds, out=odds)
-        odds += 1.0
-        return np.reciprocal(odds, out=odds)
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Linear interpolation between the knots of a centred isotonic regression."""
-
-    score: np.ndarray
-    proba: np.ndarray
-
-    def __call__(self, score):
-        return np.interp(score, self.score, self.proba)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A fitted map of scores of shape (n_samples, n_classes) to probabilities of that shape.
-
-    Built by `fit_calibration`. For two classes one map acts on the second column; for more, each
-    class has a map of its own against the rest and the rows are normalised to sum to 1.
-    """
-
-    maps: tuple
-    from_decisions: bool
-
-    def __call__(self, scores, overwrite=False):
-        """Probabilities, written over the scores of two classes if that is allowed."""
-        if len(self.maps) == 1:
-            proba = scores if overwrite else np.empty((len(scores), 2))
-            proba[:, 1] = self.maps[0](_score(scores, 1, self.from_decisions))
-            np.subtract(1.0, proba[:, 1], out=proba[:, 0])
-            return proba
-        proba = np.column_stack(
-            [f(_score(scores, c, self.from_decisions)) for c, f in enumerate(self.maps)]
-        )
-        total = proba.sum(axis=1, keepdims=True)
-        proba[total[:, 0] == 0] = 1.0
-        return proba / np.where(total == 0, len(self.maps), total)
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """``softmax(slope * log(proba))``: a map that keeps the order of the classes of a row.
-
-    Log-probabilities are held back below `-limit`.
-    """
-
-    slope: float
-    limit: float
-
-    def __call__(self, scores, overwrite=False):
-        """Probabilities of shape (n_samples, n_classes)."""
-        logs = log_proba(scores, self.limit)
-        logs *= self.slope
-        if self.slope * self.limit > 500.0:  # else no exp vanishes
-            logs -= logs.max(axis=1, keepdims=True)
-        return normalised_exp(logs)
-
-
-def log_proba(proba, limit):
-    """Logarithms of probabilities, held back, a new array of the same shape."""
-    with np.errstate(divide="ignore"):
-        logs = np.log(proba)
-    return hold_back(np.maximum(logs, -1e3, out=logs), limit)  # -inf has no order
-
-
-def hold_back(logs, limit):
-    """Log-probabilities that hardly fall below `-limit`, in their order; overwrites them."""
-    return np.maximum(logs, 1e-6 * logs - limit * (1 - 1e-6), out=logs)
-
-
-def normalised_exp(logs):
-    """Probabilities (n_samples, n_classes) in proportion to exp(logs), written over the logs.
-
-    The logs must be small enough for exp; sums over few columns are quickest as a product.
-    """
-    np.exp(logs, out=logs)
-    logs /= (logs @ np.ones(logs.shape[1]))[:, None]
-    return logs
 
 
 def _fit_temperature(scores, y, weight):
@@ -182,28 +86,36 @@ def fit_calibration(method, scores, y, sample_weight, *, from_decisions=False):
     fit_one = _fit_sigmoid if method == "sigmoid" else _fit_steps
     codes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     maps = tuple(
-        fit_one(_score(scores, c, from_decisions), y == c, sample_weight, not from_decisions)
+        fit_one(class_score(scores, c, from_decisions), y == c, sample_weight, not from_decisions)
         for c in codes
     )
     return Calibration(maps, from_decisions)
 
 
-def _score(scores, c, from_decisions):
-    """New array with the real-valued score of class c: its log-odds, or its decision value."""
-    if from_decisions:
-        return scores[:, c].copy()
-    rest = scores[:, 1 - c] if scores.shape[1] == 2 else 1.0 - scores[:, c]
-    with np.errstate(divide="ignore"):  # log-odds of 0 and 1 are infinite, as wanted
-        odds = scores[:, c] / rest
-        return np.log(odds, out=odds)
+def fit_calibrations(method, seen, thresholds, of_all=None):
+    """One map for each stage, fitted on the scores of the rows that reach it.
 
-
-def _held_back(score, limit):
-    """Scores that hardly grow beyond the limit, finite and in their order."""
-    if limit == np.inf or (score.size and -limit <= score.min() and score.max() <= limit):
-        return score
-    inner = np.clip(score, -limit, limit)
-    return inner + 1e-6 * (np.clip(score, -1e3, 1e3) - inner)
+    `seen` are `StageScores` of rows that the stages were not fitted on. Among those that reach a
+    stage its score means more than among all rows: a forest's 0 is less certain for a row that the
+    screen found suspicious. `of_all`, a dict by stage, keeps the maps fitted on all rows, as that
+    of stage 0 always is, for other thresholds.
+    """
+    of_all = {} if of_all is None else of_all
+    stage, calibrations = eager_stage(seen.acting, thresholds), []
+    for k in range(seen.n_stages):
+        known = ~np.isnan(seen.stage_proba[:, k, 0])
+        rows = known & (stage >= k)
+        if np.unique(seen.y[rows]).size < np.unique(seen.y).size:
+            rows = known
+        takes_all = np.array_equal(rows, known)
+        if not (takes_all and k in of_all):
+            calibration = fit_calibration(
+                method, seen.stage_proba[rows, k], seen.y[rows], seen.sample_weight[rows]
+            )
+            if takes_all:
+                of_all[k] = calibration
+        calibrations.append(of_all[k] if takes_all else calibration)
+    return calibrations
 
 
 def _fit_sigmoid(score, target, weight, bounded):
@@ -214,7 +126,7 @@ def _fit_sigmoid(score, target, weight, bounded):
         # Log-odds count as no more extreme than what this many rows could tell: else a few rows
         # that a booster is sure of and wrong about, or a forest's 0, would flatten the slope.
         limit = np.log(2.0 * (n_pos + n_neg))
-    score = _held_back(score, limit)
+    score = held_back(score, limit)
     smooth = np.where(target, (n_pos + 1.0) / (n_pos + 2.0), 1.0 / (n_neg + 2.0))
     mean, spread = np.average(score, weights=weight), np.ptp(score)
     share = logit(np.average(smooth, weights=weight))
@@ -222,11 +134,11 @@ def _fit_sigmoid(score, target, weight, bounded):
         slope, intercept = _most_likely((score - mean) / spread, smooth, weight, share)
         if slope > 0:
             slope /= spread
-            return _Sigmoid(float(slope), float(intercept - slope * mean), float(limit))
+            return Sigmoid(float(slope), float(intercept - slope * mean), float(limit))
     # No usable slope: under slope >= 0 the likelihood is highest at 0. A trace of slope keeps the
     # order of the scores.
     slope = 1e-6 / max(spread, 1.0)
-    return _Sigmoid(float(slope), float(share - slope * mean), float(limit))
+    return Sigmoid(float(slope), float(share - slope * mean), float(limit))
 
 
 def _most_likely(score, target, weight, intercept):
@@ -275,4 +187,4 @@ def _fit_steps(score, target, weight, bounded):
         return_inverse=True,
     )
     centre = np.bincount(step, weight * score) / np.bincount(step, weight)
-    return _Steps(centre, proba)
+    return Steps(centre, proba)

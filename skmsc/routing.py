@@ -1,6 +1,7 @@
 """Which stage answers which row, computing only what is needed.
 
-Everything here is NumPy that knows nothing of how a stage was trained. Two ways lead to the same
+Everything here is NumPy that knows nothing of how a stage was trained, and exported classifiers are
+routed by it as well. Two ways lead to the same
 answer: `route` is lazy, it runs stage k only on the rows that no earlier stage answered;
 `skmsc.thresholds.eager_stage` reads the answer off the scores of all stages on all rows. That the
 two agree is the test that the package rests on.
@@ -9,11 +10,8 @@ two agree is the test that the package rests on.
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import check_random_state
 
-from skmsc._checks import is_number
-from skmsc._sklearn import _num_samples, take_rows
-from skmsc.thresholds import reaches
+from skmsc._acting import reaches
 
 __all__ = ["Routing", "route"]
 
@@ -87,6 +85,10 @@ class Routing:
         >>> routing.shadow(0.5, random_state=14)
         (array([False, False, False,  True]), array([0., 0., 1., 2.]))
         """
+        from sklearn.utils import check_random_state
+
+        from skmsc._checks import is_number
+
         if not is_number(share):
             raise TypeError(f"share must be a number in (0, 1]; got {share!r}.")
         if not 0 < share <= 1:
@@ -153,7 +155,7 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, p
     >>> routing.cost
     array([ 1., 11., 11.])
     """
-    n_samples = _num_samples(X)
+    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     stage = np.zeros(n_samples, dtype=np.intp)
     proba = np.empty((n_samples, np.shape(thresholds)[1]))
     _run(steps, 0, X, None, stage, proba, np.asarray(thresholds), answer, acting, pieces)
@@ -173,7 +175,7 @@ def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting,
                 for start in range(0, n_rows, pieces[1]):
                     rows = slice(start, min(start + pieces[1], n_rows))
                     mine = np.arange(rows.start, rows.stop) if waiting is None else waiting[rows]
-                    part = take_rows(carry, rows)
+                    part = _take(carry, rows)
                     _run(steps, k, part, mine, stage, proba, thresholds, answer, acting, None)
                 return
         scores, carry = steps[k](carry)
@@ -194,7 +196,7 @@ def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting,
             return
         if passed.size < len(scores):
             waiting = passed if waiting is None else waiting[passed]
-            carry = take_rows(carry, passed)
+            carry = _take(carry, passed)
         elif waiting is None:
             waiting = passed
 
@@ -202,3 +204,14 @@ def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting,
 def _answers(answer, k, scores):
     """What stage k answers to rows of such scores."""
     return scores if answer is None else answer(k, scores)
+
+
+def _take(carry, rows):
+    """Some rows of what a step gave."""
+    if isinstance(carry, np.ndarray):
+        return carry[rows]
+    if hasattr(type(carry), "take_rows"):
+        return carry.take_rows(rows)
+    from skmsc._sklearn import take_rows
+
+    return take_rows(carry, rows)

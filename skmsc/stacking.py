@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from skmsc.calibration import hold_back
+from skmsc._maps import hold_back
 
 __all__ = []  # for the package's own use
 

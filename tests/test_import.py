@@ -58,6 +58,23 @@ def test_public_names_resolve_and_are_light():
     assert loaded_after("".join(f"from skmsc import {name}\n" for name in skmsc.__all__)) == []
 
 
+def test_typed_names_are_those_imported_when_asked_for():
+    tree = ast.parse(Path(skmsc.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {alias.name: node.module for node in block.body for alias in node.names}
+    assert typed == skmsc._HOME_OF
+    assert set(typed) == set(skmsc.__all__) <= set(dir(skmsc))
+
+
+def test_importing_the_package_imports_no_scikit_learn():
+    assert output_of("import skmsc, sys\nprint('sklearn' in sys.modules)").strip() == "False"
+
+
+def test_unknown_names_raise():
+    with pytest.raises(AttributeError, match="no attribute 'Cascade'"):
+        skmsc.Cascade  # noqa: B018
+
+
 def test_public_names_need_no_optional_package():
     # scikit-learn itself loads pandas where there is one, so that absence is what can be tested:
     # None in sys.modules makes an import raise ImportError.

@@ -9,6 +9,13 @@ Cuts lie midway between neighbouring distinct confidences. Rows that tie at a cu
 side, so that a budget is never exceeded on the rows that it was set on.
 """
 
+from skmsc._acting import (
+    CONFIDENCES,
+    acting_scores,
+    answered_class,
+    eager_stage,
+    reaches,
+)
 from skmsc.thresholds._alert_budget import AlertBudget
 from skmsc.thresholds._expected_cost import ExpectedCost
 from skmsc.thresholds._fit import (
@@ -31,14 +38,7 @@ from skmsc.thresholds._policies import (
     caught_positives_needed,
     rows_needed,
 )
-from skmsc.thresholds._scores import (
-    CONFIDENCES,
-    StageScores,
-    acting_scores,
-    answered_class,
-    eager_stage,
-    reaches,
-)
+from skmsc.thresholds._scores import StageScores
 
 # Public; the functions are for the package's own use.
 __all__ = [

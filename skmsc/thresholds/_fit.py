@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from skmsc._acting import answered_class, eager_stage
 from skmsc._checks import as_numbers, warn
 from skmsc.thresholds._cuts import SLACK
 from skmsc.thresholds._policies import Agreement, RecallFloor
-from skmsc.thresholds._scores import answered_class, eager_stage
 
 _NEEDS_UNTOUCHED = (
     "{!r} promises its confidence only on rows that no stage, calibrator or catch threshold saw: "

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
 
+from skmsc._acting import eager_stage
 from skmsc._checks import as_numbers, is_number, warn
 from skmsc.thresholds._cuts import (
     SLACK,
@@ -14,7 +15,6 @@ from skmsc.thresholds._cuts import (
     cuts_by_pass,
     geometric,
 )
-from skmsc.thresholds._scores import eager_stage
 
 
 class PassBudget(BaseEstimator):
