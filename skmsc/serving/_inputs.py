@@ -1,0 +1,32 @@
+"""What a graph takes of each row: one matrix of numbers, or columns of any type."""
+
+from dataclasses import dataclass
+
+MATRIX = "X"  # name of the only input of a graph on a matrix
+SCORES = "scores"  # name of the output with the class scores of a stage
+FEATURES = "features"  # name of the output of transformers
+
+# The types of columns, as NumPy calls them, and the ONNX tensor each becomes.
+TYPES = ("float64", "int64", "bool", "str")
+
+
+class NotExportable(ValueError):
+    """A stage that cannot be written as an ONNX graph; the message tells which and why."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a graph takes of each row.
+
+    Attributes
+    ----------
+    n_features : int
+        Number of columns of a row.
+    columns : tuple of (str, str), or None
+        Name and type (one of `TYPES`) of each column of a dataframe, each an input of its own of
+        shape (n_samples, 1) with the column's name. None: one float64 input named "X" of shape
+        (n_samples, n_features).
+    """
+
+    n_features: int
+    columns: tuple | None = None
