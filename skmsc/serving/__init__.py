@@ -1,7 +1,29 @@
 """Classifiers at work elsewhere: exported to ONNX, or in files whose loading runs no code.
 
-``_inputs.py``
-    What a graph takes of each row.
-``_scorer_graphs.py``, ``_net_graphs.py``
-    A fitted stage, an exit, a trunk with heads as an ONNX graph.
+``_export.py``, ``_scorer_graphs.py``, ``_net_graphs.py``
+    A fitted classifier as a file; a stage, an exit, a trunk with heads as an ONNX graph.
+``_runtime.py``, ``_rows.py``
+    The file at work, by NumPy and onnxruntime only.
+``_manifest.py``, ``_inputs.py``, ``_archive.py``
+    What the file holds.
 """
+
+from importlib import import_module
+
+_HOMES = {
+    "ExportedClassifier": "_runtime",
+    "NotExportable": "_inputs",
+    "Step": "_runtime",
+    "export": "_export",
+    "load": "_runtime",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name):
+    """Import a public name when it is asked for: `load` works where scikit-learn is missing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"skmsc.serving.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,456 @@
+"""An exported classifier at work: NumPy and onnxruntime, neither scikit-learn nor torch."""
+
+import importlib
+from functools import cached_property
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+
+from skmsc._acting import reaches
+from skmsc._answers import Answers
+from skmsc._maps import sigmoids
+from skmsc.routing import route
+from skmsc.serving._archive import read_archive
+from skmsc.serving._inputs import FEATURES, MATRIX, SCORES
+from skmsc.serving._manifest import KIND, MANIFEST, Manifest
+from skmsc.serving._rows import RowChecker, Waiting, as_floats, column
+
+_ROWS_AT_ONCE = 16_384  # so that what stages give on the way needs little memory
+
+
+class Step(NamedTuple):
+    """What one stage of an `ExportedClassifier` made of rows.
+
+    Attributes
+    ----------
+    answered : ndarray of shape (n_samples,) of bool
+        Rows that the stage answers; the others pass.
+    proba : ndarray of shape (n_samples, n_classes)
+        The answers, and for rows that pass the stage's probabilities: the answer if one had to
+        stop here.
+    carry : Waiting or None
+        The rows that pass, for the next step; None after the last stage.
+    """
+
+    answered: np.ndarray
+    proba: np.ndarray
+    carry: Waiting | None
+
+
+def load(path, *, fetch=None, n_threads=1, sha256=None):
+    """Load what `export` wrote, to predict with NumPy and onnxruntime only.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    fetch : dict of str to callable, default=None
+        For stages that fetch features, by name: ``fetch(keys)`` as in `skmsc.CostlyFeatures`, where
+        keys are NumPy arrays: of shape (n_rows,) for one column, (n_rows, n_columns) for several
+        of a matrix, else a dict of column names to arrays.
+    n_threads : int, default=1
+        Threads that each stage computes with; 0: one for each core. One is quickest for single
+        rows.
+    sha256 : str, default=None
+        What `export` returned; a file with another digest is refused.
+
+    Returns
+    -------
+    model : ExportedClassifier
+
+    Raises
+    ------
+    ValueError
+        When the file is no export, cut short, altered, of another format version, or `fetch` names
+        a stage that fetches nothing.
+    ImportError
+        Without onnxruntime.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmsc import FeedbackCascadeClassifier, serving
+    >>> X, y = make_classification(weights=[0.9], random_state=0)
+    >>> stages = [("screen", LogisticRegression()), ("final", RandomForestClassifier(10))]
+    >>> cascade = FeedbackCascadeClassifier(stages, random_state=0).fit(X, y)
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "cascade.skmsc"
+    >>> digest = serving.export(cascade, path)
+    >>> model = serving.load(path, sha256=digest)
+    >>> bool(abs(model.predict_proba(X) - cascade.predict_proba(X)).max() < 1e-5)
+    True
+    """
+    parts = read_archive(path, KIND, sha256)
+    manifest = Manifest.from_json(parts.pop(MANIFEST))
+    return ExportedClassifier(manifest, parts, fetch=fetch, n_threads=n_threads)
+
+
+class ExportedClassifier(Answers):
+    """A classifier that `load` has read: the same answers, without scikit-learn or torch.
+
+    Threads may share one.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Everything but the graphs.
+    graphs : dict of str to bytes
+        The graphs, "0.onnx" for stage 0, and "prepare.onnx" for transformers before all stages.
+    fetch, n_threads
+        As in `load`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in sorted order.
+    stage_names : list of str
+        Names of the stages.
+    thresholds_ : ndarray of shape (n_stages, n_classes)
+        Stage k answers a row when, for some class c, its score reaches ``thresholds_[k, c]``.
+    alert_threshold_ : float or None
+        Positive probability from which on a row is an alert.
+    stage_costs_ : ndarray of shape (n_stages,) or None
+        Cost of running each stage on one row.
+    n_features_in_ : int
+        Number of columns of a row.
+    feature_names_in_ : ndarray of shape (n_features_in_,) of str
+        Their names; only where the classifier was fitted with names.
+    versions : dict of str to str
+        Versions of the packages that the export was written with.
+    """
+
+    def __init__(self, manifest, graphs, *, fetch=None, n_threads=1):
+        names = [stage.name for stage in manifest.stages]
+        self._fetch = _check_fetch(fetch, manifest.stages)
+        self.classes_, self.stage_names = manifest.classes, names
+        self.thresholds_, self.stage_costs_ = manifest.thresholds, manifest.stage_costs
+        self.alert_threshold_, self.versions = manifest.alert_threshold, manifest.versions
+        self.n_features_in_ = manifest.n_features
+        if manifest.names is not None:
+            self.feature_names_in_ = np.array(manifest.names, dtype=object)
+        self._manifest = manifest
+        self._check_rows = RowChecker(
+            manifest.n_features, manifest.names, manifest.columns, manifest.allow_nan
+        )
+        # What `Answers` reads.
+        self._calibrations, self._measure = manifest.calibrations, manifest.measure
+        self._positive, self._negative = manifest.positive, manifest.negative
+        self._stage_names, self._gives_own_arrays = names, [True] * len(names)
+        self._set_how_answers_show()
+
+        self._prepare = None
+        if manifest.prepared:
+            self._prepare = _session(graphs["prepare.onnx"], n_threads)
+        later = [
+            set().union(*(_needed(stage, manifest) for stage in manifest.stages[k:]))
+            for k in range(1, len(names) + 1)
+        ]
+        self._steps = [
+            _GraphStep(
+                stage,
+                _session(graphs[f"{k}.onnx"], n_threads),
+                later[k],
+                manifest.sigmoids,
+                self._fetch.get(stage.name),
+                self._check_rows,
+            )
+            for k, stage in enumerate(manifest.stages)
+        ]
+
+    def predict(self, X):
+        """Predict the class of each row.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or mapping of shape (n_samples, n_features)
+            Rows. A mapping has a value (one row) or a sequence for each column.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Predict class probabilities, running later stages only on rows that reach them.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or mapping of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+
+        Raises
+        ------
+        ValueError, TypeError
+            When these are no rows of the classifier.
+        """
+        rows = self._rows(X)
+        return self._one(rows) if len(rows) == 1 else self._route(rows).proba
+
+    def alerts(self, X):
+        """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or mapping of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        alerts : ndarray of shape (n_samples,) of bool
+
+        Raises
+        ------
+        ValueError
+            When the classifier had no alert threshold.
+        """
+        if self.alert_threshold_ is None:
+            raise ValueError("The classifier had no alert threshold when it was exported.")
+        return self.predict_proba(X)[:, self._positive] >= self.alert_threshold_
+
+    def route(self, X):
+        """Tell which stage answers each row, with what and at what cost.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or mapping of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        routing : skmsc.routing.Routing
+        """
+        return self._route(self._rows(X))
+
+    def step(self, k, X, *, fetched=None):
+        """Run one stage, for a service that does something of its own between stages.
+
+        Parameters
+        ----------
+        k : int
+            Number of the stage.
+        X : array-like, dataframe or mapping of shape (n_samples, n_features), or Waiting
+            For stage 0 rows; for a later one the ``carry`` of the step before it, or some of its
+            rows (``carry.take_rows(indices)``).
+        fetched : array-like of shape (n_samples, n_fetched) or mapping, default=None
+            Features of these rows for a stage that fetches some; None: its `fetch` is called.
+
+        Returns
+        -------
+        step : Step
+            With ``answered``, ``proba`` and ``carry``.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> from sklearn.datasets import make_classification
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from skmsc import FeedbackCascadeClassifier, serving
+        >>> X, y = make_classification(weights=[0.9], random_state=0)
+        >>> stages = [("screen", LogisticRegression()), ("final", LogisticRegression(C=100.0))]
+        >>> cascade = FeedbackCascadeClassifier(stages, thresholds=0.1).fit(X, y)
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "cascade.skmsc"
+        >>> _ = serving.export(cascade, path)
+        >>> model = serving.load(path)
+        >>> first = model.step(0, X)
+        >>> proba = first.proba.copy()
+        >>> proba[~first.answered] = model.step(1, first.carry).proba
+        >>> bool((proba == model.predict_proba(X)).all())
+        True
+        """
+        if k not in range(len(self._steps)):
+            raise ValueError(f"k must be an integer in [0, {len(self._steps)}); got {k!r}.")
+        if k and not isinstance(X, Waiting):
+            raise TypeError(
+                f"Rows of stage {k} must be the carry of step {k - 1}, or some of its rows; got "
+                f"{type(X).__name__}."
+            )
+        run, rows = self._steps[k], X if isinstance(X, Waiting) else self._rows(X)
+        if fetched is not None and run.stage.fetch is None:
+            raise ValueError(f"Stage {run.stage.name!r} fetches nothing; got fetched features.")
+        scores, carry = run(rows, fetched)
+        answered = np.ones(len(scores), dtype=bool)
+        if k < len(self._steps) - 1:
+            answered = reaches(self._acting(scores), self.thresholds_[k])
+        proba = self._calibrated(k, scores)
+        proba[answered] = self._answer(k, scores[answered])
+        return Step(answered, proba, carry and carry.take_rows(np.flatnonzero(~answered)))
+
+    def _rows(self, X):
+        """Checked rows as the first stage takes them."""
+        rows = self._check_rows(X)
+        if self._prepare is None:
+            return rows
+        feed = {_graph_name(name): array for name, array in rows.arrays.items()}
+        return Waiting({MATRIX: self._prepare.run([FEATURES], feed)[0]})
+
+    def _route(self, rows):
+        return route(
+            self._steps,
+            rows,
+            self.thresholds_,
+            self.stage_costs_,
+            answer=self._answer,
+            acting=None if self._measure == "max_proba" else self._acting,
+            pieces=(0, _ROWS_AT_ONCE),
+        )
+
+    def _one(self, rows):
+        """Probabilities of a single row."""
+        last = len(self._steps) - 1
+        for k in range(last + 1):
+            scores, rows = self._steps[k](rows)
+            if k == last or reaches(self._acting(scores), self.thresholds_[k])[0]:
+                return self._answer(k, scores)
+
+    def _answer(self, k, scores):
+        """As the estimator answers rows of such scores."""
+        if self._manifest.sigmoids:
+            return self._answer_apart(k, scores)
+        return super()._answer(k, scores)
+
+    @cached_property
+    def _shown(self):
+        return f"{self._manifest.estimator} with stages {self.stage_names}"
+
+    def __repr__(self):
+        return f"ExportedClassifier({self._shown}, {self.n_features_in_} features)"
+
+
+class _GraphStep:
+    """A stage's graph as a step of `skmsc.routing.route`.
+
+    Parameters
+    ----------
+    stage : Stage
+        What it takes and gives.
+    session : onnxruntime.InferenceSession
+        Of its graph.
+    later : set of str
+        Arrays that later stages take.
+    sigmoids : bool
+        Whether the graph gives log-odds.
+    fetch : callable or None
+        Of a stage that fetches features.
+    checker : RowChecker
+        What makes fetched columns inputs of graphs.
+    """
+
+    def __init__(self, stage, session, later, sigmoids, fetch, checker):
+        self.stage, self._run, self._sigmoids = stage, session.run, sigmoids
+        self._fetch, self._checker = fetch, checker
+        self._given = [name for name in stage.outputs if name in later]
+        self._outputs = [SCORES, *self._given]
+        self._kept, self._is_last = later.difference(self._given), not later
+
+    def __call__(self, rows, fetched=None):
+        """Scores of shape (n_waiting, n_classes), and the rows with what later stages take."""
+        arrays = rows.arrays
+        known = arrays if self.stage.fetch is None else self._joined(rows, fetched)
+        feed = {name: known[source] for name, source in self.stage.inputs}
+        scores, *given = self._run(self._outputs, feed)
+        if not isfinite(scores.sum()):
+            raise ValueError(f"Stage {self.stage.name!r} gave scores that are nan or infinite.")
+        if self._sigmoids:
+            scores = sigmoids(scores)
+        if self._is_last:
+            return scores, None
+        carry = {name: arrays[name] for name in self._kept if name in arrays}
+        carry.update(zip(self._given, given, strict=True))
+        return scores, Waiting(carry)
+
+    def _joined(self, rows, fetched):
+        """Arrays that the graph takes, fetched ones among them."""
+        spec, arrays, n_rows = self.stage.fetch, rows.arrays, len(rows)
+        names = [name for name, _ in self._checker.columns or ()]
+        is_matrix = MATRIX in arrays
+        if fetched is None:
+            if self._fetch is None:
+                raise ValueError(
+                    f"Stage {self.stage.name!r} fetches features: give load a function for it, "
+                    f"fetch={{{self.stage.name!r}: ...}}, or its step fetched=..."
+                )
+            fetched = self._fetch(_keys(arrays, spec.on, names, is_matrix))
+        fetched = _as_columns(fetched, spec.columns, n_rows, self.stage.name)
+        if is_matrix:
+            rest = arrays[MATRIX][:, spec.rest]
+            parts = [as_floats(one, f"fetched {name!r}") for name, one in fetched.items()]
+            return {MATRIX: np.column_stack([rest, *parts])}
+        kept = {column(names[j]): arrays[column(names[j])] for j in spec.rest}
+        return kept | self._checker.of_types(fetched, spec.columns)
+
+
+def _needed(stage, manifest):
+    """Names of the arrays that a stage takes, also for its fetch."""
+    needed = {source for _, source in stage.inputs}
+    if stage.fetch is not None and manifest.columns is not None and not manifest.prepared:
+        needed |= {column(name) for name, _ in manifest.columns}
+    return needed
+
+
+def _keys(arrays, on, names, is_matrix):
+    """What a fetch is given of the rows."""
+    if is_matrix:
+        return arrays[MATRIX] if on is None else arrays[MATRIX][:, on]
+    if isinstance(on, int):
+        return arrays[column(names[on])][:, 0]
+    taken = names if on is None else [names[j] for j in on]
+    return {name: arrays[column(name)][:, 0] for name in taken}
+
+
+def _as_columns(fetched, columns, n_rows, stage):
+    """Fetched features by name, each of shape (n_rows,)."""
+    names = [name for name, _ in columns]
+    if hasattr(fetched, "keys"):
+        found = list(fetched.keys())
+        if found != names:
+            raise ValueError(f"Stage {stage!r} must be fetched the columns {names}; got {found}.")
+        values = {name: np.asarray(fetched[name]) for name in names}
+    else:
+        table = np.asarray(fetched)
+        table = table[:, None] if table.ndim == 1 else table
+        if table.ndim != 2 or table.shape[1] != len(names):
+            raise ValueError(
+                f"Stage {stage!r} must be fetched an array of shape ({n_rows}, {len(names)}); got "
+                f"shape {table.shape}."
+            )
+        values = dict(zip(names, table.T, strict=True))
+    if any(one.shape != (n_rows,) for one in values.values()):
+        raise ValueError(f"Stage {stage!r} must be fetched {n_rows} rows.")
+    return values
+
+
+def _check_fetch(fetch, stages):
+    """The functions by stage; raises where one has no stage, or is none."""
+    fetch = {} if fetch is None else dict(fetch)
+    fetching = [stage.name for stage in stages if stage.fetch is not None]
+    for name, function in fetch.items():
+        if name not in fetching:
+            raise ValueError(f"fetch must name stages that fetch, {fetching}; got {name!r}.")
+        if not callable(function):
+            raise TypeError(f"fetch[{name!r}] must be callable; got {function!r}.")
+    return fetch
+
+
+def _graph_name(name):
+    return name.removeprefix("column ")
+
+
+def _session(graph, n_threads):
+    """A session on the processor."""
+    try:
+        runtime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ImportError(
+            "Exported classifiers need onnxruntime, of the extra skmsc[serving]."
+        ) from error
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
+    return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
