@@ -14,6 +14,7 @@ from skmsc.routing import route
 from skmsc.serving._archive import read_archive
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES
 from skmsc.serving._manifest import KIND, MANIFEST, Manifest
+from skmsc.serving._one_row import answer_of_one
 from skmsc.serving._rows import RowChecker, Waiting, as_floats, column
 
 _ROWS_AT_ONCE = 16_384  # so that what stages give on the way needs little memory
@@ -159,6 +160,7 @@ class ExportedClassifier(Answers):
             )
             for k, stage in enumerate(manifest.stages)
         ]
+        self._set_one_row()
 
     def predict(self, X):
         """Predict the class of each row.
@@ -191,8 +193,9 @@ class ExportedClassifier(Answers):
         ValueError, TypeError
             When these are no rows of the classifier.
         """
-        rows = self._rows(X)
-        return self._one(rows) if len(rows) == 1 else self._route(rows).proba
+        if type(X) is np.ndarray and X.shape == self._zeros.shape and X.dtype == np.float64:
+            return self._one(X)
+        return self._route(self._rows(X)).proba
 
     def alerts(self, X):
         """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
@@ -302,13 +305,54 @@ class ExportedClassifier(Answers):
             pieces=(0, _ROWS_AT_ONCE),
         )
 
-    def _one(self, rows):
-        """Probabilities of a single row."""
-        last = len(self._steps) - 1
-        for k in range(last + 1):
-            scores, rows = self._steps[k](rows)
-            if k == last or reaches(self._acting(scores), self.thresholds_[k])[0]:
-                return self._answer(k, scores)
+    def _one(self, X):
+        """Probabilities of a single row, with as little between the graphs as can be."""
+        # No sum, which would warn of an overflow: 0 times what is not finite is nan.
+        if self._takes_arrays and np.vdot(X, self._zeros) == 0.0:
+            arrays = {MATRIX: X}
+        else:
+            arrays = self._rows(X).arrays
+        last, is_max_proba = len(self._steps) - 1, self._measure == "max_proba"
+        for k, step in enumerate(self._steps):
+            scores, arrays = step.run(arrays)
+            if k == last:
+                break
+            if is_max_proba:
+                row = scores.tolist()[0]
+                if any(row[c] >= cut for c, cut in self._cuts[k]):
+                    break
+            elif reaches(self._acting(scores), self.thresholds_[k])[0]:
+                break
+        answer = self._answers_of_one[k]
+        if answer is None:
+            return self._answer(k, scores)
+        proba = answer(*scores.tolist()[0])
+        scores[0, 0], scores[0, 1] = 1.0 - proba, proba
+        return scores
+
+    def _set_one_row(self):
+        """Set what `_one` needs."""
+        self._zeros = np.zeros((1, self.n_features_in_))
+        self._takes_arrays = self._manifest.columns is None and self._prepare is None
+        finite = np.isfinite(self.thresholds_)
+        self._cuts = [
+            [(c, cuts[c].item()) for c in np.flatnonzero(known)]
+            for cuts, known in zip(self.thresholds_, finite, strict=True)
+        ]
+        self._answers_of_one = [None] * len(self._steps)
+        # Of two classes, and none where what is told of a tie needs arrays.
+        if self._other_top is None or self._manifest.sigmoids:
+            return
+        self._answers_of_one = [
+            answer_of_one(
+                self._calibrations[k],
+                self.thresholds_[k].tolist(),
+                self._keeps_answers[k],
+                self._other_top[k].tolist(),
+                self._other_limit[k].tolist(),
+            )
+            for k in range(len(self._steps))
+        ]
 
     def _answer(self, k, scores):
         """As the estimator answers rows of such scores."""
@@ -345,6 +389,7 @@ class _GraphStep:
 
     def __init__(self, stage, session, later, sigmoids, fetch, checker):
         self.stage, self._run, self._sigmoids = stage, session.run, sigmoids
+        self._inputs = stage.inputs
         self._fetch, self._checker = fetch, checker
         self._given = [name for name in stage.outputs if name in later]
         self._outputs = [SCORES, *self._given]
@@ -352,23 +397,29 @@ class _GraphStep:
 
     def __call__(self, rows, fetched=None):
         """Scores of shape (n_waiting, n_classes), and the rows with what later stages take."""
-        arrays = rows.arrays
-        known = arrays if self.stage.fetch is None else self._joined(rows, fetched)
-        feed = {name: known[source] for name, source in self.stage.inputs}
-        scores, *given = self._run(self._outputs, feed)
-        if not isfinite(scores.sum()):
+        scores, arrays = self.run(rows.arrays, fetched)
+        return scores, arrays and Waiting(arrays)
+
+    def run(self, arrays, fetched=None):
+        """The same on the arrays themselves."""
+        known = arrays if self.stage.fetch is None else self._joined(arrays, fetched)
+        scores, *given = self._run(self._outputs, {name: known[s] for name, s in self._inputs})
+        total = scores.item(0) + scores.item(1) if scores.size == 2 else scores.sum()
+        if not isfinite(total):
             raise ValueError(f"Stage {self.stage.name!r} gave scores that are nan or infinite.")
         if self._sigmoids:
             scores = sigmoids(scores)
         if self._is_last:
             return scores, None
+        if not given and arrays.keys() <= self._kept:
+            return scores, arrays
         carry = {name: arrays[name] for name in self._kept if name in arrays}
         carry.update(zip(self._given, given, strict=True))
-        return scores, Waiting(carry)
+        return scores, carry
 
-    def _joined(self, rows, fetched):
+    def _joined(self, arrays, fetched):
         """Arrays that the graph takes, fetched ones among them."""
-        spec, arrays, n_rows = self.stage.fetch, rows.arrays, len(rows)
+        spec, n_rows = self.stage.fetch, len(Waiting(arrays))
         names = [name for name, _ in self._checker.columns or ()]
         is_matrix = MATRIX in arrays
         if fetched is None:
