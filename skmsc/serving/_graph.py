@@ -89,8 +89,9 @@ class Graph:
 
     def constant(self, value):
         """Name of an initializer, the same one for equal arrays."""
-        value = np.ascontiguousarray(value)
-        key = (value.dtype.str, value.shape, str(value) if value.dtype == object else bytes(value))
+        value = np.asarray(value, order="C")
+        content = repr(value.tolist()) if value.dtype == object else value.tobytes()
+        key = (value.dtype.str, value.shape, content)
         if key not in self._constants:
             name = f"/constant/{len(self._constants)}"
             self._constants[key] = self.onnx.numpy_helper.from_array(value, name)

@@ -4,7 +4,6 @@ Everything is written here node by node, in float64: converters give probabiliti
 whose log-odds are off near 0 and 1, and round the thresholds of trees.
 """
 
-
 import numpy as np
 
 from skmsc.serving._graph import Block, Graph, chain, optional, width
@@ -458,7 +457,7 @@ def _svc_proba(g, model, table):
 
 
 def _coupled(g, proba, n):
-    """Probabilities of n classes from those of the first class of each pair (n_samples, n_pairs)."""
+    """Probabilities of n classes from those of the first of each pair, (n_samples, n_pairs)."""
     places = [(i, j) for i in range(n) for j in range(i + 1, n)]
     number = {pair: k for k, pair in enumerate(places)}
     both = g.concat([proba, g.add("Sub", np.array(1.0), proba)])
