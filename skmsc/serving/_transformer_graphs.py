@@ -124,7 +124,7 @@ def _quantile_transformer(g, quantiles, table):
         high = g.add("Greater", g.add("Add", x, np.array(_BOUND)), last)
         low = g.add("Less", g.add("Sub", x, np.array(_BOUND)), first)
     else:
-        high, low = g.add("Equal", x, last), g.add("Equal", x, first)
+        high, low = g.add("GreaterOrEqual", x, last), g.add("LessOrEqual", x, first)
     y = g.add("Where", high, np.array(1.0), y)
     y = g.add("Where", low, np.array(0.0), y)
     if normal:

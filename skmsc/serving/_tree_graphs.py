@@ -248,7 +248,7 @@ def _members(words):
 
 
 # --- LightGBM -----------------------------------------------------------------------------------
-_TINY = 1e-35  # up to which LightGBM takes a number for 0
+_TINY = float(np.float32(1e-35))  # up to which LightGBM takes a number for 0
 
 
 def lightgbm(g, model, table):
@@ -278,6 +278,9 @@ def lightgbm(g, model, table):
         kind = _numbers(tree, "decision_type", int)
         categorical, nan_left, missing = kind & 1, (kind >> 1) & 1, (kind >> 2) & 3
         nan_left = np.where(missing == 0, 0.0 <= threshold, nan_left)  # nan is 0 then
+        near = (np.abs(threshold) <= _TINY) & (categorical == 0)  # all such numbers go one way
+        below = np.nextafter(-_TINY, -np.inf)
+        threshold = np.where(near, np.where(threshold < 0, below, _TINY), threshold)
         for at in np.flatnonzero(categorical):
             bounds = _numbers(tree, "cat_boundaries", int)[int(threshold[at]) :][:2]
             left = _members(_numbers(tree, "cat_threshold", np.int64)[slice(*bounds)])
