@@ -9,6 +9,9 @@ FEATURES = "features"  # name of the output of transformers
 # The types of columns, as NumPy calls them, and the ONNX tensor each becomes.
 TYPES = ("float64", "int64", "bool", "str")
 
+# What stands for a missing value (None or nan) in a column of strings.
+MISSING = "\x00missing"
+
 
 class NotExportable(ValueError):
     """A stage that cannot be written as an ONNX graph; the message tells which and why."""
