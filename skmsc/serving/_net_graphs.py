@@ -56,7 +56,7 @@ def net_graph(net, n_features, name):
         rows = rows_like(module.standardise)
         return _exported(name, module, lambda m, x: to_proba(m.answer(x)), rows, MATRIX, [SCORES])
     if not _is_ours(net, NetStage, "predict_proba") or not runs_plainly(net.net_):
-        raise NotExportable(f"Stage {name!r}: {net!r} predicts in a way of its own.")
+        raise NotExportable(f"Stage {name!r}: {type(net).__name__} predicts in a way of its own.")
     nonlinearity = net.net_._get_predict_nonlinearity()
 
     def scores(module, x):
@@ -98,7 +98,9 @@ def exit_graphs(model, inputs):
     names, net, weights = model._stage_names, model.net_, model.ensemble_weights_
     n_before = len(names) - net.n_exits_
     if not _is_ours(net, MultiExitNet, "run_exit"):
-        raise NotExportable(f"Stage {names[n_before]!r}: {net!r} runs exits in a way of its own.")
+        raise NotExportable(
+            f"Stage {names[n_before]!r}: {type(net).__name__} runs exits in a way of its own."
+        )
     answer, own = (to_proba, SCORES) if weights is None else (to_log_proba, "log_proba")
     module = ready_to_run(net.net_.module_)
     graphs, takes, rows = [], MATRIX, rows_like(module.standardise)
@@ -176,7 +178,9 @@ def heads_graph(model, inputs):
     if type(head).prepare in (FixedHead.prepare, ImprintHead.prepare):
         features = nodes.add("LpNormalization", features, axis=-1, p=2)
     elif type(head).prepare is not _Head.prepare:
-        raise NotExportable(f"Stage {name!r}: {head!r} prepares features in a way of its own.")
+        raise NotExportable(
+            f"Stage {name!r}: {type(head).__name__} prepares features in a way of its own."
+        )
     _compose(nodes, model, features)
     graph = nodes.give(SCORES, len(model.classes_))
     if not before:
@@ -291,7 +295,9 @@ def _features_graph(trunk, n_features, name):
     else:
         net = trunk.net_ if isinstance(trunk, NetStage) else trunk
         if not (is_skorch_net(net) and runs_plainly(net)):
-            raise NotExportable(f"Stage {name!r}: {trunk!r} makes features in a way of its own.")
+            raise NotExportable(
+                f"Stage {name!r}: {type(trunk).__name__} makes features in a way of its own."
+            )
         module = ready_to_run(net.module_)
 
         def function(module, x):
@@ -346,7 +352,9 @@ def _take_columns(graph, inputs, name):
     onnx = _optional("onnx")
     texts = [column for column, kind in inputs.columns if kind == "str"]
     if texts:
-        raise NotExportable(f"Stage {name!r}: a net takes numbers, and the columns {texts} are str.")
+        raise NotExportable(
+            f"Stage {name!r}: a net takes numbers, and the columns {texts} are str."
+        )
     # No column may have the name of something inside.
     graph = onnx.compose.add_prefix(graph, "net/", rename_outputs=False)
     inner = _Nodes(graph)
@@ -355,7 +363,9 @@ def _take_columns(graph, inputs, name):
     parts = []
     for column, kind in inputs.columns:
         inner.take(column, 1, kind)
-        parts.append(column if kind == "float64" else inner.add("Cast", column, to=onnx.TensorProto.DOUBLE))
+        parts.append(
+            column if kind == "float64" else inner.add("Cast", column, to=onnx.TensorProto.DOUBLE)
+        )
     inner.add("Concat", *parts, output=f"net/{MATRIX}", axis=1)
     inner.model.graph.node.extend(graph.graph.node)
     return inner.model

@@ -47,7 +47,6 @@ X[:, 3] += 1e9  # a timestamp
 INPUTS = Inputs(6)
 FAR = np.vstack([X[:4] * 1e3, -X[:4] * 1e12, np.full((1, 6), 1e300), np.zeros((1, 6))])
 ROWS = np.vstack([X[:40], FAR])
-NEAR = np.vstack([X[:40], X[:4] * 30, np.zeros((1, 6))])  # where features are not drawn in
 
 SIZES = {"width": 8, "max_epochs": 2, "lr": 0.01, "random_state": 0, "device": "cpu"}
 
@@ -117,23 +116,22 @@ def test_a_net_with_missing_values(capfd, caplog):
     net = TabularNet(missing="mean", **SIZES).fit(holes, Y)
     capfd.readouterr()
     graph = net_graph(FrozenEstimator(net), 6, "final")
-    assert capfd.readouterr() == ("", "") and not caplog.records  # the exporter tells nothing
+    assert capfd.readouterr() == ("", "")
+    assert not [told for told in caplog.records if told.levelname != "DEBUG"]
+
     rows = np.vstack([ROWS, holes[:20], np.full((1, 6), np.nan)])
     expected = net.predict_proba(rows)
     assert_same_scores(run(graph, X=rows)["scores"], expected)
     for n_rows in (1, 0):
         assert_same_scores(run(graph, X=rows[:n_rows])["scores"], expected[:n_rows])
 
-
-def test_graphs_hold_their_weights_and_nothing_of_the_machine_that_made_them():
-    net = TabularNet(**SIZES).fit(X, Y)
-    graph = net_graph(net, 6, "final")
+    # All weights are inside, nothing of the machine that made them, and no needless node.
     onnx.checker.check_model(graph, full_check=True)
     assert all(not weights.external_data for weights in graph.graph.initializer)
     assert b".py" not in graph.SerializeToString()
     assert [opset.domain for opset in graph.opset_import] == [""]
-    assert "".join(kinds(graph)).endswith("CastGemmReluGemmReluGemmCastSoftmax")
-    assert_same_scores(run(graph, X=ROWS)["scores"], net.predict_proba(ROWS))
+    assert len(graph.graph.node) <= 24
+    assert kinds(graph)[-7:] == ["Gemm", "Relu", "Gemm", "Relu", "Gemm", "Cast", "Softmax"]
 
 
 @pytest.mark.slow
@@ -164,9 +162,11 @@ def two_outputs(last, criterion):
 
 
 Z = StandardScaler().fit_transform(X)
+NEAR = np.vstack([Z[:40], 30 * Z[:4], np.zeros((1, 6))])
 FAR_Z = np.vstack([Z[:40], 1e3 * Z[:4], 1e30 * Z[4:8]])
 
 
+@pytest.mark.slow
 def test_a_skorch_net_that_gives_logits():
     net = NetStage(two_outputs(torch.nn.Identity(), torch.nn.CrossEntropyLoss), random_state=0)
     graph = net_graph(net.fit(Z, Y), 6, "final")
@@ -202,7 +202,7 @@ def test_what_is_no_net_of_ours_is_not_exported():
             return super().predict_proba(X + 1)
 
     net = Shifted(**SIZES).fit(X, Y)
-    with pytest.raises(NotExportable, match="Stage 'final': Shifted.* in a way of its own"):
+    with pytest.raises(NotExportable, match=r"Stage 'final': Shifted.* in a way of its own"):
         net_graph(net, 6, "final")
 
     class Loads(skorch.NeuralNetClassifier):
@@ -211,7 +211,7 @@ def test_what_is_no_net_of_ours_is_not_exported():
 
     raw = two_outputs(torch.nn.Identity(), torch.nn.CrossEntropyLoss)
     raw = Loads(**{**raw.get_params(deep=False), "module": raw.module})
-    with pytest.raises(NotExportable, match="Stage 'final': NetStage.* in a way of its own"):
+    with pytest.raises(NotExportable, match=r"Stage 'final': NetStage.* in a way of its own"):
         net_graph(NetStage(raw).fit(Z, Y), 6, "final")
 
 
@@ -337,7 +337,7 @@ def test_exits_that_run_in_another_way_are_not_exported():
 
     model = early_exits()
     model.net_.__class__ = Other
-    with pytest.raises(NotExportable, match="Stage 'exit_0': Other.* in a way of its own"):
+    with pytest.raises(NotExportable, match=r"Stage 'exit_0': Other.* in a way of its own"):
         exit_graphs(model, INPUTS)
 
 
@@ -361,7 +361,7 @@ def assert_same_heads(model, rows, inputs=INPUTS, **arrays):
 def test_heads_of_every_kind(head, proba):
     unknown = -1 if proba == "open" else None
     model = with_heads(head=head, proba=proba, unknown_label=unknown)
-    graph = assert_same_heads(model, np.vstack([Z[:40], 30 * Z[:4], np.zeros((1, 6))]))
+    graph = assert_same_heads(model, NEAR)
     assert len(graph.graph.node) <= 12
 
 
@@ -410,23 +410,20 @@ def test_columns_are_inputs_of_their_own():
         heads_graph(model, Inputs(4, (*columns[:2], ("flag", "str"), columns[3])))
 
 
-def test_a_net_as_trunk():
-    assert_same_heads(with_heads(TabularNet(missing="mean", **SIZES), rows=X), NEAR)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "trunk, head",
     [
         (TabularNet(**SIZES), FixedHead("hadamard", n_rows=8)),
-        (MultiExitNet(depth=2, **SIZES), "lda"),
+        (MultiExitNet(depth=1, **SIZES), "lda"),
         (two_outputs(torch.nn.LogSoftmax(dim=-1), torch.nn.NLLLoss), "ridge"),
     ],
 )
 def test_nets_as_trunks(trunk, head):
-    assert_same_heads(with_heads(clone(trunk), head=head), Z)
+    assert_same_heads(with_heads(clone(trunk), head=head), NEAR)
 
 
+@pytest.mark.slow
 def test_a_module_as_trunk():
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh())
@@ -461,12 +458,12 @@ def test_heads_and_trunks_of_other_kinds_are_not_exported():
 
     model = with_heads()
     model.head_ = Doubled()
-    with pytest.raises(NotExportable, match="Stage 'heads': Doubled.* in a way of its own"):
+    with pytest.raises(NotExportable, match=r"Stage 'heads': Doubled.* in a way of its own"):
         heads_graph(model, INPUTS)
 
     class Sums(LogisticRegression):
         def features(self, X):
             return X.sum(axis=1, keepdims=True)
 
-    with pytest.raises(NotExportable, match="Stage 'heads': Sums.* in a way of its own"):
+    with pytest.raises(NotExportable, match=r"Stage 'heads': Sums.* in a way of its own"):
         heads_graph(with_heads(Sums()), INPUTS)
