@@ -57,7 +57,8 @@ class Standardise(nn.Module):
             z = z.clamp(-_LINEAR_RANGE, _LINEAR_RANGE) + _LINEAR_RANGE * far * z.sign()
         z = z.to(self.dtype)
         if self.impute and self.indicated.numel():
-            z = torch.cat([z, missing[:, self.indicated].to(self.dtype)], dim=1)
+            indicators = missing.index_select(1, self.indicated).to(self.dtype)
+            z = torch.cat([z, indicators], dim=1)
         return z
 
 

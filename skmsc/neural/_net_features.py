@@ -1,5 +1,7 @@
 """Features of rows from the inside of a net: what its last linear layer gets."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from sklearn.utils.validation import check_array
@@ -19,20 +21,34 @@ def net_features(net, X):
     TypeError
         When the net's module has no linear layer.
     """
-    layers = [part for part in net.module_.modules() if isinstance(part, torch.nn.Linear)]
+    with _taken_by_last_layer(net.module_) as taken:
+        for batch in _batches(net, net.get_dataset(_check_X(X, net))):
+            net.evaluation_step(batch)
+    return _joined(taken)
+
+
+def features_below_last_layer(module, x):
+    """The same of a batch, by the net's module in eval mode."""
+    with _taken_by_last_layer(module) as taken:
+        module(x)
+    return taken[0].flatten(1).double()
+
+
+@contextmanager
+def _taken_by_last_layer(module):
+    """List that what a module's last linear layer gets is appended to."""
+    layers = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
     if not layers:
         raise TypeError(
             "A skorch net is a trunk below its last torch.nn.Linear, and this one has none: give "
-            f"a torch module that makes the features; got {net!r}."
+            f"a torch module that makes the features; got {module!r}."
         )
     taken = []
     hook = layers[-1].register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
     try:
-        for batch in _batches(net, net.get_dataset(_check_X(X, net))):
-            net.evaluation_step(batch)
+        yield taken
     finally:
         hook.remove()
-    return _joined(taken)
 
 
 def module_features(module, X):

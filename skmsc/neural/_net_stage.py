@@ -5,7 +5,8 @@ import torch
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
-from skorch import NeuralNetBinaryClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.dataset import Dataset
 
 from skmsc._checks import no_half_fit
 from skmsc.neural._batches import TensorBatches, suits
@@ -138,6 +139,18 @@ class NetStage(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def runs_plainly(net):
+    """Whether a skorch net predicts by what its module gives for rows as they are."""
+    ways = ("get_dataset", "get_iterator", "evaluation_step", "infer")
+    return (
+        net.dataset is Dataset
+        and not net.get_params_for("dataset")
+        and net.iterator_valid in (torch.utils.data.DataLoader, TensorBatches)
+        and "collate_fn" not in net.get_params_for("iterator_valid")
+        and all(getattr(type(net), way) is getattr(NeuralNet, way) for way in ways)
+    )
 
 
 def _check_X(X, net):

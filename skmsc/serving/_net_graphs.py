@@ -1,0 +1,433 @@
+"""Nets, exits and trunks with heads as ONNX graphs.
+
+What torch computes is written by torch's exporter, of the very functions that the estimators call;
+what NumPy computes on top of it is added node by node. All weights are inside the graphs.
+"""
+
+from importlib import import_module
+from itertools import count
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
+from skmsc.stacking import _LIMIT
+from skmsc.stages import is_skorch_net
+from skmsc.training.heads import FixedHead, ImprintHead, _Head
+from skmsc.trunks import RandomReLU, _is_learned, _is_module
+
+OPSET = 21  # of the main domain
+_IR_VERSION = 10
+
+
+def net_graph(net, n_features, name):
+    """Graph of a fitted net that classifies by itself.
+
+    Parameters
+    ----------
+    net : TabularNet, NetStage or skorch net
+        The net; it may be frozen.
+    n_features : int
+        Number of columns of X.
+    name : str
+        Of the stage, for messages.
+
+    Returns
+    -------
+    graph : onnx.ModelProto
+        From "X" to "scores": what `predict_proba` of a `TabularNet` or a `NetStage` gives.
+
+    Raises
+    ------
+    NotExportable
+        When the net is of another kind, or torch cannot export its module.
+    """
+    from skmsc.neural import NetStage, TabularNet
+    from skmsc.neural._modules import to_proba
+    from skmsc.neural._net_stage import runs_plainly
+    from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
+
+    net = _thawed(net)
+    if is_skorch_net(net):
+        net = NetStage.of_fitted(net)
+    if _is_ours(net, TabularNet, "predict_proba"):
+        module = ready_to_run(net.net_.module_)
+        rows = rows_like(module.standardise)
+        return _exported(name, module, lambda m, x: to_proba(m.answer(x)), rows, MATRIX, [SCORES])
+    if not _is_ours(net, NetStage, "predict_proba") or not runs_plainly(net.net_):
+        raise NotExportable(f"Stage {name!r}: {type(net).__name__} predicts in a way of its own.")
+    nonlinearity = net.net_._get_predict_nonlinearity()
+
+    def scores(module, x):
+        output = module(x.float())
+        output = output[0] if isinstance(output, tuple) else output
+        return nonlinearity(output.double()).double()
+
+    module = ready_to_run(net.net_.module_)
+    return _exported(name, module, scores, made_up_rows(n_features), MATRIX, [SCORES])
+
+
+def exit_graphs(model, inputs):
+    """Graphs of the exits of a fitted `EarlyExitClassifier`.
+
+    Parameters
+    ----------
+    model : EarlyExitClassifier
+        The classifier.
+    inputs : Inputs
+        What the first exit takes.
+
+    Returns
+    -------
+    graphs : list of onnx.ModelProto
+        One for each exit. Where it is stage k among all stages it gives "scores", and "hidden_k"
+        in the net's dtype unless it is the last; the first exit takes rows, any other the hidden
+        features of the one before it. Where stages recall, all also take "logs_0", "logs_1", ...
+        of the stages before, float64 of shape (n, n_classes), and all but the last give "logs_k".
+
+    Raises
+    ------
+    NotExportable
+        When torch cannot export a block or a head.
+    """
+    from skmsc.neural import MultiExitNet
+    from skmsc.neural._modules import to_log_proba, to_proba
+    from skmsc.neural._onnx import ready_to_run, rows_like, run
+
+    names, net, weights = model._stage_names, model.net_, model.ensemble_weights_
+    n_before = len(names) - net.n_exits_
+    if not _is_ours(net, MultiExitNet, "run_exit"):
+        raise NotExportable(
+            f"Stage {names[n_before]!r}: {type(net).__name__} runs exits in a way of its own."
+        )
+    answer, own = (to_proba, SCORES) if weights is None else (to_log_proba, "log_proba")
+    module = ready_to_run(net.net_.module_)
+    graphs, takes, rows = [], MATRIX, rows_like(module.standardise)
+    for k in range(n_before, len(names)):
+        is_last = k == len(names) - 1
+
+        def step(module, x, k=k, is_last=is_last):
+            logits, hidden = module.run(k - n_before, x)
+            return answer(logits) if is_last else (answer(logits), hidden)
+
+        gives = [own] if is_last else [own, f"hidden_{k}"]
+        graph = _exported(names[k], module, step, rows, takes, gives)
+        if takes == MATRIX:
+            graph = _take_columns(graph, inputs, names[k])
+        if weights is not None:
+            graph = _recall(graph, weights[k, : k + 1], len(model.classes_), is_last)
+        graphs.append(graph)
+        takes, rows = f"hidden_{k}", run(module, step, rows)[-1]
+    return graphs
+
+
+def with_logs(graph, k):
+    """A copy of the graph of stage k that also gives "logs_k", which later stages recall.
+
+    Parameters
+    ----------
+    graph : onnx.ModelProto
+        Its output "scores" are probabilities, float64 of shape (n, n_classes).
+    k : int
+        Number of the stage.
+
+    Returns
+    -------
+    graph : onnx.ModelProto
+    """
+    nodes = _Nodes(graph)
+    (scores,) = (output for output in graph.graph.output if output.name == SCORES)
+    logs = nodes.add("Max", nodes.add("Log", SCORES), -1e3)  # -inf has no order
+    _held_back(nodes, logs, f"logs_{k}")
+    return nodes.give(f"logs_{k}", scores.type.tensor_type.shape.dim[1].dim_value or None)
+
+
+def heads_graph(model, inputs):
+    """Graph of trunk and heads of a fitted `ComposableHeadClassifier`.
+
+    Parameters
+    ----------
+    model : ComposableHeadClassifier
+        The classifier.
+    inputs : Inputs
+        What the trunk takes.
+
+    Returns
+    -------
+    graph : onnx.ModelProto
+        From rows to the "scores" of the heads, of shape (n, n_classes). With ``proba="sigmoid"``
+        they are the slope times the log-odds, whose `skmsc._maps.sigmoids` are the scores.
+
+    Raises
+    ------
+    NotExportable
+        When the trunk cannot be exported, or the head is of another kind.
+    """
+    name, head, lift = model._stage_names[-1], model.head_, model._trunk.lift
+    before, last = _trunk_steps(model._trunk.estimator)
+    nodes, features = _Nodes(), MATRIX
+    if last is not None:
+        nodes, features = _Nodes(_features_graph(last, inputs.n_features, name)), FEATURES
+        del nodes.model.graph.output[:]
+    else:
+        width = model.coef_.shape[1] if lift is None else lift.directions_.shape[0]
+        nodes.take(MATRIX, width)
+    if lift is not None:
+        features = _random_relu(nodes, lift, features)
+    if type(head).prepare in (FixedHead.prepare, ImprintHead.prepare):
+        features = nodes.add("LpNormalization", features, axis=-1, p=2)
+    elif type(head).prepare is not _Head.prepare:
+        raise NotExportable(
+            f"Stage {name!r}: {type(head).__name__} prepares features in a way of its own."
+        )
+    _compose(nodes, model, features)
+    graph = nodes.give(SCORES, len(model.classes_))
+    if not before:
+        return _take_columns(graph, inputs, name)
+    from skmsc.serving._scorer_graphs import chain, transformers_graph
+
+    return chain(transformers_graph(before, inputs, name), graph)
+
+
+# --- what the estimators compute in NumPy -------------------------------------------------------
+def _held_back(nodes, logs, output):
+    """Add what `skmsc.stacking.as_stack_logs` makes of log-probabilities."""
+    axis = np.array([-1])
+    logs = nodes.add("Sub", logs, nodes.add("ReduceMax", logs, axis, keepdims=1))
+    far = nodes.add("Sub", nodes.add("Mul", logs, 1e-6), _LIMIT * (1 - 1e-6))
+    return nodes.add("Max", logs, far, output=output)
+
+
+def _recall(graph, weights, n_classes, is_last):
+    """The graph of an exit whose "log_proba" are combined with the logs of the stages before it.
+
+    `weights` are those of the stages' logs, the exit's own the last, (k + 1,).
+    """
+    nodes, k = _Nodes(graph), len(weights) - 1
+    (mine,) = (output for output in nodes.model.graph.output if output.name == "log_proba")
+    nodes.model.graph.output.remove(mine)
+    for j in range(k):
+        nodes.take(f"logs_{j}", n_classes)
+    _held_back(nodes, "log_proba", f"logs_{k}")
+    parts = [nodes.add("Mul", f"logs_{j}", weight) for j, weight in enumerate(weights)]
+    total = parts[0] if k == 0 else nodes.add("Sum", *parts)
+    nodes.add("Softmax", total, output=SCORES, axis=-1)
+    if not is_last:
+        nodes.give(f"logs_{k}", n_classes)
+    return nodes.give(SCORES, n_classes)
+
+
+def _random_relu(nodes, lift, features, output=None):
+    """Add what a `RandomReLU` makes of features."""
+    return nodes.add("Relu", nodes.linear(features, lift.directions_, lift.biases_), output=output)
+
+
+def _compose(nodes, model, features):
+    """Add the scores of the heads; see `ComposableHeadClassifier._composed`."""
+    heads, columns, n_classes = model._set.heads, model._columns, len(model.classes_)
+    coef, intercept = heads.coef.T, heads.intercept
+    if model.proba == "conditional":
+        nodes.add("Softmax", nodes.linear(features, coef, intercept), output=SCORES, axis=-1)
+    elif heads.odds is None:
+        proba = nodes.add("Softmax", nodes.linear(features, coef, intercept), axis=-1)
+        rest = nodes.add("Sub", 1.0, nodes.add("Min", proba, 1 - 1e-15))
+        odds = nodes.add("Sub", nodes.add("Log", proba), nodes.add("Log", rest))
+        if model.proba == "sigmoid":
+            nodes.add("Mul", odds, model._odds_slope, output=SCORES)
+            return
+        both = nodes.add("Pad", odds, np.array([0, 0, 0, 1]), model._log_unknown)
+        order = np.argsort(np.append(columns, np.setdiff1d(np.arange(n_classes), columns)))
+        nodes.add("Softmax", nodes.add("Gather", both, order, axis=1), output=SCORES, axis=-1)
+    elif model.proba == "sigmoid":
+        factor = heads.odds * model._odds_slope
+        nodes.linear(features, factor * coef, factor * intercept, output=SCORES)
+    else:  # the unknown class is one more head, whose log-odds are constant
+        all_coef = np.zeros((len(coef), n_classes))
+        all_intercept = np.full(n_classes, model._log_unknown)
+        all_coef[:, columns], all_intercept[columns] = heads.odds * coef, heads.odds * intercept
+        odds = nodes.linear(features, all_coef, all_intercept)
+        nodes.add("Softmax", odds, output=SCORES, axis=-1)
+
+
+# --- trunks -------------------------------------------------------------------------------------
+def _trunk_steps(trunk):
+    """A fitted trunk as scikit-learn transformers and what comes last, or None.
+
+    See `skmsc.trunks._features`.
+    """
+    before, last = [], _thawed(trunk)
+    while isinstance(last, Pipeline):
+        *more, last = (_thawed(step) for _, step in last.steps)
+        before += more
+    before = [step for step in before if step is not None and not isinstance(step, str)]
+    if last is None or isinstance(last, str):
+        return before, None
+    if isinstance(last, RandomReLU) or _is_learned(last) or _is_module(last):
+        return before, last
+    return [*before, last], None
+
+
+def _features_graph(trunk, n_features, name):
+    """Graph from "X" to the "features" of the end of a trunk, float64; see `_trunk_steps`."""
+    if isinstance(trunk, RandomReLU):
+        nodes = _Nodes()
+        nodes.take(MATRIX, len(trunk.directions_))
+        _random_relu(nodes, trunk, MATRIX, FEATURES)
+        return nodes.give(FEATURES, trunk.biases_.size)
+    from skmsc.neural import NetStage, TabularNet
+    from skmsc.neural._net_features import features_below_last_layer
+    from skmsc.neural._net_stage import runs_plainly
+    from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
+
+    rows = made_up_rows(getattr(trunk, "n_features_in_", n_features))
+    if _is_module(trunk):
+        module = ready_to_run(trunk)
+
+        def function(module, x):
+            return module(x.float()).flatten(1).double()
+    elif _is_ours(trunk, TabularNet, "features"):
+        module = ready_to_run(trunk.net_.module_)
+        rows = rows_like(module.standardise)
+
+        def function(module, x):
+            return module.features(x)
+    else:
+        net = trunk.net_ if isinstance(trunk, NetStage) else trunk
+        if not (is_skorch_net(net) and runs_plainly(net)):
+            raise NotExportable(
+                f"Stage {name!r}: {type(trunk).__name__} makes features in a way of its own."
+            )
+        module = ready_to_run(net.module_)
+
+        def function(module, x):
+            return features_below_last_layer(module, x.float())
+
+    return _exported(name, module, function, rows, MATRIX, [FEATURES])
+
+
+# --- graphs -------------------------------------------------------------------------------------
+def _thawed(estimator):
+    """What is inside frozen estimators."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
+def _is_ours(net, cls, method):
+    """Whether an estimator is of a class of ours and has the class's own method."""
+    return isinstance(net, cls) and getattr(type(net), method) is getattr(cls, method)
+
+
+def _optional(module):
+    """A module of the extra for serving."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ImportError(
+            f"The export of nets needs {module}: install skmsc with its extra, skmsc[serving]."
+        ) from None
+
+
+def _exported(name, module, function, rows, takes, gives):
+    """Graph of a function of a module; see `skmsc.neural._onnx.to_onnx`."""
+    from skmsc.neural._onnx import to_onnx
+
+    for needed in ("onnx", "onnxruntime", "onnxscript"):
+        _optional(needed)
+    try:
+        return to_onnx(module, function, rows, takes=takes, gives=gives, opset=OPSET)
+    except Exception as error:
+        reason = " ".join(str(error).split("\n\n", 1)[0].split())
+        raise NotExportable(
+            f"Stage {name!r} cannot be exported: torch says of its net "
+            f"{type(module).__name__}: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _take_columns(graph, inputs, name):
+    """A graph on "X" that takes the columns of `inputs` in its place, where there are any."""
+    if inputs.columns is None:
+        return graph
+    onnx = _optional("onnx")
+    texts = [column for column, kind in inputs.columns if kind == "str"]
+    if texts:
+        raise NotExportable(
+            f"Stage {name!r}: a net takes numbers, and the columns {texts} are str."
+        )
+    # No column may have the name of something inside.
+    graph = onnx.compose.add_prefix(graph, "net/", rename_outputs=False)
+    inner = _Nodes(graph)
+    del inner.model.graph.input[:]
+    del inner.model.graph.node[:]
+    parts = []
+    for column, kind in inputs.columns:
+        inner.take(column, 1, kind)
+        parts.append(
+            column if kind == "float64" else inner.add("Cast", column, to=onnx.TensorProto.DOUBLE)
+        )
+    inner.add("Concat", *parts, output=f"net/{MATRIX}", axis=1)
+    inner.model.graph.node.extend(graph.graph.node)
+    return inner.model
+
+
+class _Nodes:
+    """A graph that grows node by node.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto, default=None
+        What is there already, copied; None: nothing.
+    """
+
+    def __init__(self, model=None):
+        onnx = _optional("onnx")
+        self._helper, self._to_tensor = onnx.helper, onnx.numpy_helper.from_array
+        self.model = onnx.ModelProto()
+        if model is None:
+            self.model.ir_version = _IR_VERSION
+            self.model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+            self.model.graph.name = "graph"
+        else:
+            self.model.CopyFrom(model)
+        graph = self.model.graph
+        self._used = {part.name for part in (*graph.input, *graph.initializer)}
+        self._used.update(name for node in graph.node for name in node.output)
+
+    def take(self, name, width, kind="float64"):
+        """Declare an input of shape (n, width)."""
+        self.model.graph.input.append(self._value(name, width, kind))
+        self._used.add(name)
+
+    def give(self, name, width):
+        """Declare an output of shape (n, width), float64, and return the model."""
+        self.model.graph.output.append(self._value(name, width, "float64"))
+        return self.model
+
+    def add(self, kind, *inputs, output=None, **attributes):
+        """Add a node, whose inputs are names or constants; return the name of its output."""
+        names = [name if isinstance(name, str) else self._constant(name) for name in inputs]
+        output = self._new_name(kind) if output is None else output
+        self._used.add(output)
+        node = self._helper.make_node(kind, names, [output], **attributes)
+        self.model.graph.node.append(node)
+        return output
+
+    def linear(self, x, coef, intercept, output=None):
+        """Add ``x @ coef + intercept``; return the name of its output."""
+        return self.add("Gemm", x, coef, intercept, output=output)
+
+    def _constant(self, value):
+        name = self._new_name("constant")
+        value = np.ascontiguousarray(value)
+        self.model.graph.initializer.append(self._to_tensor(value, name))
+        return name
+
+    def _new_name(self, kind):
+        name = next(n for k in count() if (n := f"/{kind}/{k}") not in self._used)
+        self._used.add(name)
+        return name
+
+    def _value(self, name, width, kind):
+        kind = self._helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+        return self._helper.make_tensor_value_info(name, kind, ["n", width])
