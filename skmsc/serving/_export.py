@@ -19,10 +19,10 @@ from skmsc._sklearn import _num_samples, is_dataframe, take_rows
 from skmsc.serving._archive import write_archive
 from skmsc.serving._inputs import MATRIX, SCORES, Inputs, NotExportable
 from skmsc.serving._manifest import KIND, MANIFEST, Fetch, Manifest, Stage
-from skmsc.serving._net_graphs import exit_graphs, heads_graph
+from skmsc.serving._net_graphs import exit_graphs, heads_graph, with_logs
 from skmsc.serving._rows import column
 from skmsc.serving._runtime import ExportedClassifier
-from skmsc.serving._scorer_graphs import scorer_graph, screen_graph, transformers_graph, with_logs
+from skmsc.serving._scorer_graphs import scorer_graph, screen_graph, transformers_graph
 from skmsc.stages import costly_head
 
 _PACKAGES = ("skmsc", "scikit-learn", "skorch", "torch", "numpy", "onnx", "skl2onnx")
