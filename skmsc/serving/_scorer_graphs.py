@@ -44,7 +44,15 @@ def scorer_graph(scorer, inputs):
     ------
     NotExportable
         When a part of the stage cannot be written; the message names stage and part.
+    ValueError
+        When the stage was fitted on another number of columns than those of `inputs`.
     """
+    expected = getattr(scorer.estimator, "n_features_in_", inputs.n_features)
+    if expected != inputs.n_features:
+        raise ValueError(
+            f"Stage {scorer.name!r} was fitted on {expected} columns; inputs have "
+            f"{inputs.n_features}."
+        )
     g = Graph(inputs, scorer.name)
     return g.model(inputs, SCORES, _scores(g, scorer, g.table), scorer.n_classes)
 
@@ -111,10 +119,8 @@ def screen_graph(model, inputs):
         rest = g.add("Sub", np.array(1.0), proba)
         columns.append(g.add("Sub", g.add("Log", proba), g.add("Log", rest)))
     if model.proba == "open":
-        columns = [
-            columns[list(model._columns).index(c)] if c in model._columns else g.per_row([0.0])
-            for c in range(len(model.classes_))
-        ]
+        by_place = dict(zip(model._columns.tolist(), columns, strict=True))
+        columns = [by_place.get(c) or g.per_row([0.0]) for c in range(len(model.classes_))]
     odds = g.concat(columns)
     scores = odds if model.proba == "sigmoid" else g.softmax(odds)
     return g.model(inputs, SCORES, scores, len(model.classes_))
@@ -307,10 +313,9 @@ def _xgboost(g, model, table):
 
 # --- others -------------------------------------------------------------------------------------
 def _dummy(g, model, table):
-    if model.strategy in ("stratified", "uniform") and model.strategy != "uniform":
-        raise g.refusal(model, f"strategy {model.strategy!r} answers at random")
-    with_rows = np.zeros((1, 1))
-    return g.per_row(model.predict_proba(with_rows)[0])
+    if model.strategy == "stratified":
+        raise g.refusal(model, "strategy 'stratified' answers at random")
+    return g.per_row(model.predict_proba(np.zeros((1, 1)))[0])
 
 
 def _gaussian_nb(g, model, table):
@@ -367,24 +372,41 @@ def _neighbors(g, model, table):
     return g.add("Div", proba, g.add("ReduceSum", proba, np.array([1]), keepdims=1))
 
 
-# Of the differences of features: what of each, and how all come together. The square root of the
-# first is missing.
-_DISTANCES = {"euclidean": ("Mul", "Add"), "manhattan": ("Abs", "Add"), "chebyshev": ("Abs", "Max")}
+# Operators that make distances of differences; the square root of the first is missing.
+_DISTANCES = {
+    "euclidean": ("ReduceSumSquare",),
+    "manhattan": ("Abs", "ReduceSum"),
+    "chebyshev": ("Abs", "ReduceMax"),
+}
 
 
 def _distances(g, x, rows, metric):
     """Distances, or their squares if euclidean, to all rows, (n_samples, n_rows).
 
-    Feature by feature, which takes no more memory than the distances. Products of matrices would
-    lose the distances of near neighbours that are far from 0.
+    Row by row, which needs no more memory than the distances and less time than all at once.
+    Products of matrices would lose the distances of near neighbours that are far from 0.
     """
-    size, together = _DISTANCES[metric]
-    total = None
-    for f, values in enumerate(rows.T):
-        away = g.add("Sub", g.column(x, f), values[None])
-        away = g.add(size, *[away] * (2 if size == "Mul" else 1))
-        total = away if total is None else g.add(together, total, away)
-    return total
+    h, inner, now = g.onnx.helper, g.inner(), f"/distances/{len(g.nodes)}"
+    away = inner.add("Sub", inner.add("Gather", x, now + "/i", axis=0), rows)
+    *steps, together = _DISTANCES[metric]
+    for op in steps:
+        away = inner.add(op, away)
+    away = inner.add(together, away, np.array([1]), keepdims=0)
+    go_on = inner.add("Identity", now + "/go")
+    body = h.make_graph(
+        inner.nodes,
+        "distances",
+        [
+            h.make_tensor_value_info(now + "/i", g.element("int64"), []),
+            h.make_tensor_value_info(now + "/go", g.element("bool"), []),
+        ],
+        [
+            h.make_tensor_value_info(go_on, g.element("bool"), []),
+            h.make_tensor_value_info(away, g.element("float64"), [len(rows)]),
+        ],
+    )
+    # A scan is shorter, but fails without rows.
+    return g.add("Loop", g.add("Shape", x, start=0, end=1), np.array(True), body=body)
 
 
 def _svc_pairs(g, model, table):
@@ -477,12 +499,9 @@ def _coupled(g, proba, n):
     q = g.add("Sub", g.add("Mul", square, np.eye(n)), g.add("Mul", turned, r))
     p = g.per_row(np.full(n, 1.0 / n))
     h = g.onnx.helper
-    inner = Graph.__new__(Graph)
-    inner.__dict__.update(g.__dict__, nodes=[])
-    now = f"/coupling/{len(g.nodes)}"
+    inner, now = g.inner(), f"/coupling/{len(g.nodes)}"
     after, go_on = _coupling_step(inner, q, now + "/p", n)
-    g._n_names = inner._n_names
-    kinds = g._element
+    kinds = g.element
     body = h.make_graph(
         inner.nodes,
         "coupling",

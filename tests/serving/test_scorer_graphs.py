@@ -126,7 +126,10 @@ def check(stage, X, y, rows, inputs=MATRIX, odds=True):
     """Fit a stage, and compare its scores with those of its graph, with log-odds if asked to."""
     scorer = scorer_of(stage.fit(X, y), y)
     model = scorer_graph(scorer, inputs)
-    assert_same(run(model, feeds_of(rows, inputs)), scorer(rows), odds=odds)
+    expected = scorer(rows)
+    assert_same(run(model, feeds_of(rows, inputs)), expected, odds=odds)
+    assert_same(run(model, feeds_of(rows[7:8], inputs)), expected[7:8], odds=odds)
+    assert run(model, feeds_of(rows[:0], inputs)).shape == (0, scorer.n_classes)
     return model
 
 
@@ -157,9 +160,6 @@ BOTH = {
     "svc poly": SVC(kernel="poly", coef0=1.0),
     "svc sigmoid": SVC(kernel="sigmoid"),
     "svc linear": SVC(kernel="linear"),
-    "knn": KNeighborsClassifier(),
-    "knn, weighted": KNeighborsClassifier(weights="distance"),
-    "knn, manhattan": KNeighborsClassifier(p=1, weights="distance"),
     "gaussian nb": GaussianNB(),
     "mlp relu": MLPClassifier((5, 4), max_iter=40, solver="lbfgs", random_state=0),
     "mlp tanh": MLPClassifier((5,), "tanh", max_iter=30, solver="lbfgs", random_state=0),
@@ -218,7 +218,17 @@ def test_cross_validated_logistic():
     check(LogisticRegressionCV(Cs=2, cv=2), X, y, far_rows(X))
 
 
-def test_neighbors_of_rows_they_know():
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "chebyshev"])
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_neighbors(weights, metric, n_classes):
+    X, y = data(n_classes)
+    X = X + 1e-3 * np.random.default_rng(0).normal(size=X.shape)  # no ties
+    stage = KNeighborsClassifier(4, weights=weights, metric=metric)
+    check(stage, X, y, far_rows(X)[:-10])  # farther away rounding makes ties
+
+
+def test_neighbors_that_are_the_row():
     X, y = data()
     X = np.vstack([X, X[:20]])  # some of them twice, of two classes
     y = np.append(y, 1 - y[:20])
@@ -714,7 +724,7 @@ def test_a_chain_is_the_pipeline():
 
 def test_a_chain_keeps_loops_and_columns():
     X, y = frame()
-    stage = make_pipeline(encoders("country"), RandomForestClassifier(5, random_state=0)).fit(X, y)
+    stage = make_pipeline(encoders("country"), KNeighborsClassifier()).fit(X, y)
     n_between = stage[0].transform(X).shape[1]
     first = transformers_graph([stage[0]], COLUMNS, "final")
     model = chain(first, scorer_graph(scorer_of(stage[-1], y), Inputs(n_between)))
@@ -726,6 +736,49 @@ def test_graphs_in_a_row_must_not_share_names():
     model = scorer_graph(scorer_of(LogisticRegression().fit(X, y), y), MATRIX)
     with pytest.raises(ValueError, match=r"Both graphs have .* named \['scores'\]"):
         chain(model, model)
+
+
+def test_a_chain_of_models_of_other_versions():
+    import onnx
+    from onnx import TensorProto, helper
+
+    X, _ = data(3)
+    nodes = [
+        helper.make_node("Relu", ["X"], ["a"]),
+        helper.make_node("Gelu", ["b"], ["scores"], domain="com.microsoft"),
+        helper.make_node("ReduceSum", ["a", "one"], ["b"], keepdims=1),
+        helper.make_node("Identity", ["more"], ["logs"]),
+    ]
+    nodes = [nodes[0], nodes[2], nodes[1], nodes[3]]
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, n])]
+        for name, n in [("X", N), ("more", 3), ("scores", 1), ("logs", 3)]
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        ends[0] + ends[1],
+        ends[2] + ends[3],
+        [onnx.numpy_helper.from_array(np.array([1]), "one")],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    net = helper.make_model(graph, opset_imports=opsets)
+    scaler = StandardScaler().fit(X)
+    model = chain(transformers_graph([scaler], MATRIX, "final"), net)
+    assert [v.name for v in model.graph.input] == ["X", "more"]
+    assert [v.name for v in model.graph.output] == ["scores", "logs"]
+    assert {o.domain: o.version for o in model.opset_import} == {
+        "": 21,
+        "ai.onnx.ml": 5,
+        "com.microsoft": 1,
+    }
+
+
+def test_another_number_of_columns_is_refused():
+    X, y = data()
+    scorer = scorer_of(LogisticRegression().fit(X, y), y)
+    with pytest.raises(ValueError, match="'final' was fitted on 6 columns; inputs have 5"):
+        scorer_graph(scorer, Inputs(5))
 
 
 def test_a_net_at_the_end_of_a_pipeline(monkeypatch):
