@@ -8,7 +8,7 @@ import numpy as np
 
 from skmsc.serving._graph import Block, Graph, chain, optional, width
 from skmsc.serving._inputs import FEATURES, SCORES
-from skmsc.serving._transformer_graphs import transform
+from skmsc.serving._transformer_graphs import codes, transform
 from skmsc.serving._tree_graphs import (
     forest_proba,
     gradient_boosting,
@@ -287,13 +287,32 @@ def _hist_proba(g, model, table):
 
 
 def _lightgbm(g, model, table):
-    raw, (objective, *settings) = lightgbm(g, model, table)
+    raw, (objective, *settings) = lightgbm(g, model, _as_lightgbm_codes(g, model, table))
     if objective == "binary":
         slope = dict(s.split(":") for s in settings if ":" in s).get("sigmoid", 1.0)
         return g.two_classes(raw, float(slope))
     if objective == "multiclass":
         return g.softmax(raw)
     raise g.refusal(model, f"objective {objective!r}; only 'binary' and 'multiclass' are written")
+
+
+def _as_lightgbm_codes(g, model, table):
+    """The table with numbers for strings, the categories of the dataframe that it was fitted on."""
+    remaining = model.booster_.pandas_categorical or []
+    if len(remaining) != sum(block.type == "str" for block in table):
+        raise g.refusal(
+            model,
+            "its columns of categories are not those of strings; encode them by OrdinalEncoder",
+        )
+    coded, remaining = [], iter(remaining)
+    for block in table:
+        if block.type == "str":
+            categories = next(remaining)
+            code = g.cast(codes(g, model, block, categories), "float64")
+            unknown = g.add("Equal", code, np.array(float(len(categories))))
+            block = Block(g.add("Where", unknown, np.array(np.nan), code), 1)
+        coded.append(block)
+    return coded
 
 
 def _xgboost(g, model, table):

@@ -256,10 +256,7 @@ def lightgbm(g, model, table):
 
     Thresholds and leaves are read from the text of the model, which has all their digits.
     """
-    booster = model.booster_
-    if booster.pandas_categorical:
-        raise g.refusal(model, "categories of dataframe columns; encode them by OrdinalEncoder")
-    head, *texts = booster.model_to_string().split("\nTree=")
+    head, *texts = model.booster_.model_to_string().split("\nTree=")
     header = dict(line.partition("=")[::2] for line in head.split("\n"))
     n_sums = int(header["num_tree_per_iteration"])
     ensemble, sides = Trees(n_sums), _Sides(model.n_features_in_)

@@ -40,12 +40,14 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    PowerTransformer,
     QuantileTransformer,
     RobustScaler,
     StandardScaler,
@@ -459,6 +461,10 @@ TRANSFORMERS = {
     "binarizer": Binarizer(threshold=0.3),
     "quantiles": QuantileTransformer(n_quantiles=50),
     "normal quantiles": QuantileTransformer(n_quantiles=50, output_distribution="normal"),
+    "power": PowerTransformer(),
+    "power, not scaled": PowerTransformer(standardize=False),
+    "bins": KBinsDiscretizer(4, encode="ordinal", strategy="uniform"),
+    "one hot bins": KBinsDiscretizer(4, strategy="kmeans", random_state=0),
     "polynomials": PolynomialFeatures(3),
     "interactions": PolynomialFeatures(2, interaction_only=True, include_bias=False),
     "pca": PCA(3),
@@ -676,6 +682,29 @@ def test_hist_gradient_boosting_of_a_dataframe_with_categories():
     check(HistGradientBoostingClassifier(max_iter=8), X, y, X, Inputs(5, COLUMNS.columns[:5]))
 
 
+def test_lightgbm_of_a_dataframe_with_categories():
+    lightgbm = pytest.importorskip("lightgbm")
+    X, y = frame(missing=True)
+    X = X.drop(columns="customer").astype({"country": "category", "shop": "category"})
+    rows = X.assign(shop=X["shop"].where(X["shop"] != "c", None))
+    rows.loc[:5, "country"] = None
+    stage = lightgbm.LGBMClassifier(
+        n_estimators=8, verbose=-1, min_data_per_group=1, min_child_samples=5
+    )
+    check(stage, X, y, rows, Inputs(5, COLUMNS.columns[:5]))
+
+
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 2.0])
+def test_powers(exponent, method):
+    X = np.abs(data()[0]) + 0.01
+    part = PowerTransformer(method, standardize=False).fit(X)
+    part.lambdas_[:3] = exponent
+    rows = X if method == "box-cox" else np.vstack([X, -X, with_nan(X)])
+    out = run(transformers_graph([part], MATRIX, "final"), rows)
+    np.testing.assert_allclose(out, part.transform(rows), rtol=1e-12, atol=1e-12)
+
+
 # --- screens ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "params", [{}, {"proba": "sigmoid"}, {"proba": "open", "unknown_label": "?"}]
@@ -699,6 +728,9 @@ def test_screens(first, params):
     expected = model._first_step(X)[0]  # with nothing for the class that it never saw
     assert (expected == 0).any(axis=0).sum() == 1
     assert_same(run_screen(model, X), expected)
+    model.add_class(X[y == 3] + 1.0, "e")
+    model = model.compose(["c", "e"])  # it knows neither
+    assert_same(run_screen(model, X), model._first_step(X)[0])
 
 
 def run_screen(model, rows):
@@ -851,11 +883,11 @@ def test_categories_of_another_type_than_the_column_are_refused():
         scorer_graph(scorer_of(stage, y), Inputs(1, (("n_items", "str"),)))
 
 
-def test_boosters_of_categories_are_refused():
+def test_boosters_of_categories_that_are_not_strings_are_refused():
     lightgbm, xgboost = pytest.importorskip("lightgbm"), pytest.importorskip("xgboost")
     X, y = frame()
-    X = X[["country", "amount"]].astype({"country": "category"})
-    inputs = Inputs(2, (("country", "str"), ("amount", "float64")))
+    X = X[["n_items", "amount"]].astype({"n_items": "category"})
+    inputs = Inputs(2, (("n_items", "int64"), ("amount", "float64")))
     for stage in (
         lightgbm.LGBMClassifier(n_estimators=2, verbose=-1),
         xgboost.XGBClassifier(n_estimators=2, enable_categorical=True, n_jobs=1),
