@@ -317,17 +317,28 @@ def _as_lightgbm_codes(g, model, table):
 
 def _xgboost(g, model, table):
     raw, objective = xgboost(g, model, table)
+    one = np.array(1.0, dtype=np.float32)
+    # The links, too, round where XGBoost rounds: each operation to float32.
     if objective == "multi:softprob":
-        return g.cast(g.cast(g.softmax(raw), "float32"), "float64")
+        top = g.add("ReduceMax", raw, np.array([1]), keepdims=1)
+        grown = _exp_in_float32(g, g.add("Sub", raw, top))
+        total = g.add("ReduceSum", g.cast(grown, "float64"), np.array([1]), keepdims=1)
+        return g.cast(g.add("Div", grown, g.cast(total, "float32")), "float64")
     if objective != "binary:logistic":
         raise g.refusal(model, f"objective {objective!r}; only logistic and softprob are written")
-    # XGBoost's probabilities are float32, of which stages take 1 minus the smaller for the larger.
-    own = g.cast(g.column(g.two_classes(raw), 1), "float32")
-    rest = g.add("Sub", np.array(1.0, dtype=np.float32), own)
+    grown = _exp_in_float32(g, g.add("Neg", raw))
+    own = g.add("Div", one, g.add("Add", grown, one))
+    rest = g.add("Sub", one, own)
+    # Of two probabilities in float32 stages take 1 minus the smaller for the larger.
     proba = g.cast(g.concat([rest, own]), "float64")
     small = g.add("ReduceMin", proba, np.array([1]), keepdims=1)
     is_small = g.add("LessOrEqual", proba, small)
     return g.add("Where", is_small, small, g.add("Sub", np.array(1.0), small))
+
+
+def _exp_in_float32(g, x):
+    """Exponentials of float32 numbers, rounded once."""
+    return g.cast(g.add("Exp", g.cast(x, "float64")), "float32")
 
 
 # --- others -------------------------------------------------------------------------------------
