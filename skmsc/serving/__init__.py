@@ -1,10 +1,14 @@
 """Classifiers at work elsewhere: exported to ONNX, or in files whose loading runs no code.
 
-``_export.py``, ``_scorer_graphs.py``, ``_net_graphs.py``
-    A fitted classifier as a file; a stage, an exit, a trunk with heads as an ONNX graph.
-``_runtime.py``, ``_rows.py``
+``_export.py``
+    A fitted classifier as a file.
+``_scorer_graphs.py``, ``_transformer_graphs.py``, ``_tree_graphs.py``, ``_net_graphs.py``
+    A stage, a transformer, trees, a net with its exits or heads as nodes of ONNX graphs.
+``_graph.py``, ``_inputs.py``
+    A graph in the making; what a graph takes of each row.
+``_runtime.py``, ``_rows.py``, ``_one_row.py``
     The file at work, by NumPy and onnxruntime only.
-``_manifest.py``, ``_inputs.py``, ``_archive.py``
+``_manifest.py``, ``_archive.py``
     What the file holds.
 """
 

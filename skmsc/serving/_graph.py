@@ -1,7 +1,9 @@
 """ONNX graphs under construction: nodes by one call each, tables of typed columns, chains."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import count
 
 import numpy as np
 
@@ -64,7 +66,8 @@ class Graph:
 
     def __init__(self, inputs, stage):
         self.onnx, self.stage = optional("onnx"), stage
-        self.nodes, self._constants, self._n_names = [], {}, 0
+        self._domains = {}  # of operators of embedded models, with their versions
+        self.nodes, self._constants, self._numbers = [], {}, count(1)
         if inputs.columns is None:
             self.table = [Block(MATRIX, inputs.n_features)]
         else:
@@ -77,15 +80,19 @@ class Graph:
         Returns the name of the output.
         """
         inputs = [i if isinstance(i, str) else self.constant(i) for i in inputs]
-        self._n_names += 1
-        # A slash is in no name of the contract, so no column can have the name of a tensor here.
-        output = f"/{op}/{self._n_names}"
+        output = f"/{op}/{next(self._numbers)}"
         self.nodes.append(
             self.onnx.helper.make_node(
                 op, inputs, [output], name=name or output, domain=domain, **attributes
             )
         )
         return output
+
+    def inner(self):
+        """The graph inside a loop: nodes of its own, names and constants shared."""
+        inner = copy(self)
+        inner.nodes = []
+        return inner
 
     def constant(self, value):
         """Name of an initializer, the same one for equal arrays."""
@@ -99,7 +106,7 @@ class Graph:
 
     def cast(self, x, dtype):
         """A tensor in another type, a NumPy name of it."""
-        return self.add("Cast", x, to=self._element(dtype))
+        return self.add("Cast", x, to=self.element(dtype))
 
     def concat(self, tensors, axis=1):
         """Tensors side by side; one alone as it is."""
@@ -223,9 +230,9 @@ class Graph:
 
     def embed(self, model, table, owner, output):
         """Nodes of another model, whose input "X" is this table; name of its output."""
-        prefix = f"/{self._n_names}"
-        self._n_names += 1
-        model = _in_opsets(self.onnx, _inlined(model))
+        prefix = f"/embedded/{next(self._numbers)}"
+        model = _in_opset(self.onnx, _inlined(model))
+        self._domains |= _versions(model)
         names = {MATRIX: self.matrix(table, owner)}
         graph = _renamed(model.graph, lambda name: names.get(name) or f"{prefix}/{name}")
         self.nodes.extend(graph.node)
@@ -243,22 +250,23 @@ class Graph:
             self.nodes.append(h.make_node("Identity", [tensor], [output]))
         if inputs.columns is None:
             shape = [None, inputs.n_features]
-            given = [h.make_tensor_value_info(MATRIX, self._element("float64"), shape)]
+            given = [h.make_tensor_value_info(MATRIX, self.element("float64"), shape)]
         else:
             given = [
-                h.make_tensor_value_info(name, self._element(kind), [None, 1])
+                h.make_tensor_value_info(name, self.element(kind), [None, 1])
                 for name, kind in inputs.columns
             ]
         graph = h.make_graph(
             self.nodes,
             self.stage,
             given,
-            [h.make_tensor_value_info(output, self._element("float64"), [None, n_columns])],
+            [h.make_tensor_value_info(output, self.element("float64"), [None, n_columns])],
             list(self._constants.values()),
         )
-        return make_model(graph)
+        return make_model(graph, self._domains)
 
-    def _element(self, dtype):
+    def element(self, dtype):
+        """Code of ONNX for a type of elements, one of `TYPES` or "float32"."""
         kinds = self.onnx.TensorProto
         return {
             "float64": kinds.DOUBLE,
@@ -277,10 +285,11 @@ def width(table):
     return sum(block.width for block in table)
 
 
-def make_model(graph):
-    """Model of a graph in the opsets that all graphs here are written in, checked."""
+def make_model(graph, domains):
+    """Model of a graph, checked; `domains` are the versions of operators other than ours."""
     onnx = optional("onnx")
-    opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(ML, ML_OPSET)]
+    versions = {**domains, "": OPSET, ML: ML_OPSET}
+    opsets = [onnx.helper.make_opsetid(*opset) for opset in versions.items()]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     return model
@@ -301,7 +310,8 @@ def chain(first, second):
         and the other outputs of the first.
     """
     onnx = optional("onnx")
-    parts = [_in_opsets(onnx, _inlined(model)).graph for model in (first, second)]
+    models = [_in_opset(onnx, _inlined(model)) for model in (first, second)]
+    parts = [model.graph for model in models]
     kept = [{v.name for v in [*graph.input, *graph.output]} for graph in parts]
     clash = (kept[0] - {FEATURES}) & (kept[1] - {MATRIX})
     if clash:
@@ -322,7 +332,7 @@ def chain(first, second):
         [*second.output, *(v for v in first.output if v.name != between)],
         [*first.initializer, *second.initializer],
     )
-    return make_model(graph)
+    return make_model(graph, _versions(models[0]) | _versions(models[1]))
 
 
 def _inlined(model):
@@ -330,20 +340,23 @@ def _inlined(model):
     return optional("onnx.inliner").inline_local_functions(model) if model.functions else model
 
 
-def _in_opsets(onnx, model):
-    """The model in the opset of all graphs here."""
-    versions = {opset.domain or "": opset.version for opset in model.opset_import}
-    if versions.get("", OPSET) == OPSET:
+def _versions(model):
+    return {opset.domain: opset.version for opset in model.opset_import}
+
+
+def _in_opset(onnx, model):
+    """The model in the version of ONNX's own operators that all graphs here have."""
+    if _versions(model).get("", OPSET) == OPSET:
         return model
     return optional("onnx.version_converter").convert_version(model, OPSET)
 
 
 def _renamed(graph, rename):
     """Copy of a graph with other names of its tensors."""
-    copy = type(graph)()
-    copy.CopyFrom(graph)
-    _rename_graph(copy, rename)
-    return copy
+    renamed = type(graph)()
+    renamed.CopyFrom(graph)
+    _rename_graph(renamed, rename)
+    return renamed
 
 
 def _rename_graph(graph, rename):

@@ -10,7 +10,7 @@ FEATURES = "features"  # name of the output of transformers
 TYPES = ("float64", "int64", "bool", "str")
 
 # What stands for a missing value (None or nan) in a column of strings.
-MISSING = "\x00missing"
+MISSING = "\ue000missing"  # begins with a character of no script, so that no data has it
 
 
 class NotExportable(ValueError):

@@ -8,7 +8,7 @@ import numpy as np
 
 from skmsc.serving._graph import Block, Graph, chain, optional, width
 from skmsc.serving._inputs import FEATURES, SCORES
-from skmsc.serving._transformer_graphs import transform
+from skmsc.serving._transformer_graphs import codes, transform
 from skmsc.serving._tree_graphs import (
     forest_proba,
     gradient_boosting,
@@ -44,7 +44,15 @@ def scorer_graph(scorer, inputs):
     ------
     NotExportable
         When a part of the stage cannot be written; the message names stage and part.
+    ValueError
+        When the stage was fitted on another number of columns than those of `inputs`.
     """
+    expected = getattr(scorer.estimator, "n_features_in_", inputs.n_features)
+    if expected != inputs.n_features:
+        raise ValueError(
+            f"Stage {scorer.name!r} was fitted on {expected} columns; inputs have "
+            f"{inputs.n_features}."
+        )
     g = Graph(inputs, scorer.name)
     return g.model(inputs, SCORES, _scores(g, scorer, g.table), scorer.n_classes)
 
@@ -111,10 +119,8 @@ def screen_graph(model, inputs):
         rest = g.add("Sub", np.array(1.0), proba)
         columns.append(g.add("Sub", g.add("Log", proba), g.add("Log", rest)))
     if model.proba == "open":
-        columns = [
-            columns[list(model._columns).index(c)] if c in model._columns else g.per_row([0.0])
-            for c in range(len(model.classes_))
-        ]
+        by_place = dict(zip(model._columns.tolist(), columns, strict=True))
+        columns = [by_place.get(c) or g.per_row([0.0]) for c in range(len(model.classes_))]
     odds = g.concat(columns)
     scores = odds if model.proba == "sigmoid" else g.softmax(odds)
     return g.model(inputs, SCORES, scores, len(model.classes_))
@@ -281,7 +287,7 @@ def _hist_proba(g, model, table):
 
 
 def _lightgbm(g, model, table):
-    raw, (objective, *settings) = lightgbm(g, model, table)
+    raw, (objective, *settings) = lightgbm(g, model, _as_lightgbm_codes(g, model, table))
     if objective == "binary":
         slope = dict(s.split(":") for s in settings if ":" in s).get("sigmoid", 1.0)
         return g.two_classes(raw, float(slope))
@@ -290,27 +296,56 @@ def _lightgbm(g, model, table):
     raise g.refusal(model, f"objective {objective!r}; only 'binary' and 'multiclass' are written")
 
 
+def _as_lightgbm_codes(g, model, table):
+    """The table with numbers for strings, the categories of the dataframe that it was fitted on."""
+    remaining = model.booster_.pandas_categorical or []
+    if len(remaining) != sum(block.type == "str" for block in table):
+        raise g.refusal(
+            model,
+            "its columns of categories are not those of strings; encode them by OrdinalEncoder",
+        )
+    coded, remaining = [], iter(remaining)
+    for block in table:
+        if block.type == "str":
+            categories = next(remaining)
+            code = g.cast(codes(g, model, block, categories), "float64")
+            unknown = g.add("Equal", code, np.array(float(len(categories))))
+            block = Block(g.add("Where", unknown, np.array(np.nan), code), 1)
+        coded.append(block)
+    return coded
+
+
 def _xgboost(g, model, table):
     raw, objective = xgboost(g, model, table)
+    one = np.array(1.0, dtype=np.float32)
+    # The links, too, round where XGBoost rounds: each operation to float32.
     if objective == "multi:softprob":
-        return g.cast(g.cast(g.softmax(raw), "float32"), "float64")
+        top = g.add("ReduceMax", raw, np.array([1]), keepdims=1)
+        grown = _exp_in_float32(g, g.add("Sub", raw, top))
+        total = g.add("ReduceSum", g.cast(grown, "float64"), np.array([1]), keepdims=1)
+        return g.cast(g.add("Div", grown, g.cast(total, "float32")), "float64")
     if objective != "binary:logistic":
         raise g.refusal(model, f"objective {objective!r}; only logistic and softprob are written")
-    # XGBoost's probabilities are float32, of which stages take 1 minus the smaller for the larger.
-    own = g.cast(g.column(g.two_classes(raw), 1), "float32")
-    rest = g.add("Sub", np.array(1.0, dtype=np.float32), own)
+    grown = _exp_in_float32(g, g.add("Neg", raw))
+    own = g.add("Div", one, g.add("Add", grown, one))
+    rest = g.add("Sub", one, own)
+    # Of two probabilities in float32 stages take 1 minus the smaller for the larger.
     proba = g.cast(g.concat([rest, own]), "float64")
     small = g.add("ReduceMin", proba, np.array([1]), keepdims=1)
     is_small = g.add("LessOrEqual", proba, small)
     return g.add("Where", is_small, small, g.add("Sub", np.array(1.0), small))
 
 
+def _exp_in_float32(g, x):
+    """Exponentials of float32 numbers, rounded once."""
+    return g.cast(g.add("Exp", g.cast(x, "float64")), "float32")
+
+
 # --- others -------------------------------------------------------------------------------------
 def _dummy(g, model, table):
-    if model.strategy in ("stratified", "uniform") and model.strategy != "uniform":
-        raise g.refusal(model, f"strategy {model.strategy!r} answers at random")
-    with_rows = np.zeros((1, 1))
-    return g.per_row(model.predict_proba(with_rows)[0])
+    if model.strategy == "stratified":
+        raise g.refusal(model, "strategy 'stratified' answers at random")
+    return g.per_row(model.predict_proba(np.zeros((1, 1)))[0])
 
 
 def _gaussian_nb(g, model, table):
@@ -367,24 +402,41 @@ def _neighbors(g, model, table):
     return g.add("Div", proba, g.add("ReduceSum", proba, np.array([1]), keepdims=1))
 
 
-# Of the differences of features: what of each, and how all come together. The square root of the
-# first is missing.
-_DISTANCES = {"euclidean": ("Mul", "Add"), "manhattan": ("Abs", "Add"), "chebyshev": ("Abs", "Max")}
+# Operators that make distances of differences; the square root of the first is missing.
+_DISTANCES = {
+    "euclidean": ("ReduceSumSquare",),
+    "manhattan": ("Abs", "ReduceSum"),
+    "chebyshev": ("Abs", "ReduceMax"),
+}
 
 
 def _distances(g, x, rows, metric):
     """Distances, or their squares if euclidean, to all rows, (n_samples, n_rows).
 
-    Feature by feature, which takes no more memory than the distances. Products of matrices would
-    lose the distances of near neighbours that are far from 0.
+    Row by row, which needs no more memory than the distances and less time than all at once.
+    Products of matrices would lose the distances of near neighbours that are far from 0.
     """
-    size, together = _DISTANCES[metric]
-    total = None
-    for f, values in enumerate(rows.T):
-        away = g.add("Sub", g.column(x, f), values[None])
-        away = g.add(size, *[away] * (2 if size == "Mul" else 1))
-        total = away if total is None else g.add(together, total, away)
-    return total
+    h, inner, now = g.onnx.helper, g.inner(), f"/distances/{len(g.nodes)}"
+    away = inner.add("Sub", inner.add("Gather", x, now + "/i", axis=0), rows)
+    *steps, together = _DISTANCES[metric]
+    for op in steps:
+        away = inner.add(op, away)
+    away = inner.add(together, away, np.array([1]), keepdims=0)
+    go_on = inner.add("Identity", now + "/go")
+    body = h.make_graph(
+        inner.nodes,
+        "distances",
+        [
+            h.make_tensor_value_info(now + "/i", g.element("int64"), []),
+            h.make_tensor_value_info(now + "/go", g.element("bool"), []),
+        ],
+        [
+            h.make_tensor_value_info(go_on, g.element("bool"), []),
+            h.make_tensor_value_info(away, g.element("float64"), [len(rows)]),
+        ],
+    )
+    # A scan is shorter, but fails without rows.
+    return g.add("Loop", g.add("Shape", x, start=0, end=1), np.array(True), body=body)
 
 
 def _svc_pairs(g, model, table):
@@ -477,12 +529,9 @@ def _coupled(g, proba, n):
     q = g.add("Sub", g.add("Mul", square, np.eye(n)), g.add("Mul", turned, r))
     p = g.per_row(np.full(n, 1.0 / n))
     h = g.onnx.helper
-    inner = Graph.__new__(Graph)
-    inner.__dict__.update(g.__dict__, nodes=[])
-    now = f"/coupling/{len(g.nodes)}"
+    inner, now = g.inner(), f"/coupling/{len(g.nodes)}"
     after, go_on = _coupling_step(inner, q, now + "/p", n)
-    g._n_names = inner._n_names
-    kinds = g._element
+    kinds = g.element
     body = h.make_graph(
         inner.nodes,
         "coupling",

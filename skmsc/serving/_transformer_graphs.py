@@ -4,7 +4,7 @@ import numpy as np
 
 from skmsc.serving._graph import ML, Block, width
 from skmsc.serving._inputs import MISSING
-from skmsc.serving._tree_graphs import interpolated
+from skmsc.serving._tree_graphs import interpolated, segments
 
 
 def transform(g, part, table):
@@ -109,6 +109,37 @@ def _normalizer(g, normalizer, table):
 def _binarizer(g, binarizer, table):
     above = g.add("Greater", g.matrix(table, binarizer), np.array(float(binarizer.threshold)))
     return [Block(g.cast(above, "float64"), width(table))]
+
+
+def _power_transformer(g, power, table):
+    x, exponent = g.matrix(table, power), power.lambdas_
+    if power.method == "box-cox":
+        y = _power(g, g.add("Log", x), exponent)
+    else:
+        log = g.add("Log", g.add("Add", g.add("Abs", x), np.array(1.0)))
+        above, below = _power(g, log, exponent), _power(g, log, 2.0 - exponent)
+        y = g.add("Where", g.add("GreaterOrEqual", x, np.array(0.0)), above, g.add("Neg", below))
+    table = [Block(y, width(table))]
+    return _standard_scaler(g, power._scaler, table) if power.standardize else table
+
+
+def _power(g, log, exponent):
+    """``(exp(exponent * log) - 1) / exponent``, whose limit for an exponent of 0 is the log."""
+    is_zero = np.abs(exponent) < np.finfo(np.float64).eps
+    exponent = np.where(is_zero, 1.0, exponent)
+    grown = g.add("Sub", g.add("Exp", g.add("Mul", log, exponent)), np.array(1.0))
+    y = g.add("Div", grown, exponent)
+    return g.add("Where", is_zero, log, y) if is_zero.any() else y
+
+
+def _bins(g, bins, table):
+    starts = [edges[:-1] for edges in bins.bin_edges_]  # what is below the first is in its bin
+    number, n = segments(g, g.matrix(table, bins), starts), bins.n_bins_
+    if bins.encode == "ordinal":
+        before = np.cumsum(n) - n
+        return [Block(g.add("Sub", g.cast(number, "float64"), before.astype(float)), len(n))]
+    units = g.add("Gather", np.eye(n.sum()), number, axis=0)  # (n_samples, n_columns, n_bins)
+    return [Block(g.add("ReduceSum", units, np.array([1]), keepdims=0), int(n.sum()))]
 
 
 _BOUND = 1e-7  # QuantileTransformer takes what is so near the ends of the data for the ends
@@ -286,7 +317,7 @@ def _missing_indicator(g, indicator, table):
 
 
 # --- categories ---------------------------------------------------------------------------------
-def _codes(g, encoder, block, categories):
+def codes(g, encoder, block, categories):
     """Position of each value of a column among the categories, int64; their number if in none."""
     n = len(categories)
     missing = [i for i, c in enumerate(categories) if _is_missing(c)]
@@ -329,7 +360,7 @@ def _encoded(g, encoder, table, rows_of):
     made = []
     for i, categories in enumerate(encoder.categories_):
         (block,) = g.take(table, [i])
-        code, rows = _codes(g, encoder, block, categories), rows_of(i)
+        code, rows = codes(g, encoder, block, categories), rows_of(i)
         name = None
         if len(rows) == len(categories):
             name = f"{type(encoder).__name__}: unknown category in column {block.tensor} ({i})"
@@ -401,6 +432,8 @@ _WRITERS = {
     "Normalizer": _normalizer,
     "Binarizer": _binarizer,
     "QuantileTransformer": _quantile_transformer,
+    "PowerTransformer": _power_transformer,
+    "KBinsDiscretizer": _bins,
     "PCA": _pca,
     "TruncatedSVD": _truncated_svd,
     "PolynomialFeatures": _polynomial_features,

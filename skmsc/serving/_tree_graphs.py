@@ -20,10 +20,12 @@ class Trees:
     ----------
     n_targets : int
         Number of sums; a tree adds to one of them.
+    dtype : type
+        Of features, thresholds, numbers and sums.
     """
 
-    def __init__(self, n_targets):
-        self.n_targets = n_targets
+    def __init__(self, n_targets, dtype=np.float64):
+        self.n_targets, self.dtype = n_targets, dtype
         self._trees, self._n_nodes, self._n_leaves = [], 0, 0
 
     def add(self, left, right, feature, threshold, nan_left, value, target=0, mode=_LEQ):
@@ -72,12 +74,11 @@ class Trees:
 
     def add_constant(self, value, target):
         """Add a number to a sum."""
-        self._trees[0]  # sums without a tree are no ensemble
         zero = np.array([0])
         self.add(zero - 1, zero - 1, zero, zero, zero, np.array([value], dtype=float), target)
 
     def write(self, g, x):
-        """Sums of shape (n_samples, n_targets) for a float64 tensor of features."""
+        """Sums of shape (n_samples, n_targets) for a tensor of features."""
         parts = {
             key: np.concatenate([np.asarray(tree[key]) for tree in self._trees])
             for key in self._trees[0]
@@ -85,8 +86,8 @@ class Trees:
         arrays = {
             key: g.onnx.numpy_helper.from_array(parts.pop(key).astype(dtype))
             for key, dtype in [
-                ("nodes_splits", np.float64),
-                ("leaf_weights", np.float64),
+                ("nodes_splits", self.dtype),
+                ("leaf_weights", self.dtype),
                 ("nodes_modes", np.uint8),
             ]
         }
@@ -256,10 +257,7 @@ def lightgbm(g, model, table):
 
     Thresholds and leaves are read from the text of the model, which has all their digits.
     """
-    booster = model.booster_
-    if booster.pandas_categorical:
-        raise g.refusal(model, "categories of dataframe columns; encode them by OrdinalEncoder")
-    head, *texts = booster.model_to_string().split("\nTree=")
+    head, *texts = model.booster_.model_to_string().split("\nTree=")
     header = dict(line.partition("=")[::2] for line in head.split("\n"))
     n_sums = int(header["num_tree_per_iteration"])
     ensemble, sides = Trees(n_sums), _Sides(model.n_features_in_)
@@ -326,9 +324,10 @@ def _numbers(tree, key, dtype):
 
 # --- XGBoost ------------------------------------------------------------------------------------
 def xgboost(g, model, table):
-    """Raw scores (n_samples, 1 or n_classes) and the objective of an `XGBClassifier`.
+    """Raw scores (n_samples, 1 or n_classes) in float32 and the objective of an `XGBClassifier`.
 
-    XGBoost compares and sums in float32; the sums here are in float64, nearer to the true ones.
+    XGBoost compares and sums in float32, and so does the graph, in the same order (as long as
+    onnxruntime has one thread); then log-odds near 1, which float32 tells in steps, agree best.
     """
     if not np.isnan(model.missing):
         raise g.refusal(model, f"missing={model.missing!r} other than nan")
@@ -349,13 +348,15 @@ def xgboost(g, model, table):
     if best is not None:
         n_used = forest["iteration_indptr"][best + 1]
         trees, info = trees[:n_used], info[:n_used]
-    ensemble = Trees(n_sums)
+    ensemble = Trees(n_sums, np.float32)
+    for k, value in enumerate(np.broadcast_to(base, n_sums)):
+        ensemble.add_constant(value, k)
     for tree, k in zip(trees, info, strict=True):
         if int(tree["tree_param"].get("size_leaf_vector", 1)) > 1:
             raise g.refusal(model, "multi_strategy='multi_output_tree'")
         if np.any(tree["split_type"]):
             raise g.refusal(model, "categorical splits; encode categories by OneHotEncoder")
-        condition = np.array(tree["split_conditions"], dtype=np.float32).astype(np.float64)
+        condition = np.array(tree["split_conditions"], dtype=np.float32)
         left, right = np.array(tree["left_children"]), np.array(tree["right_children"])
         ensemble.add(
             left,
@@ -367,9 +368,7 @@ def xgboost(g, model, table):
             target=k,
             mode=_LT,
         )
-    for k, value in enumerate(np.broadcast_to(base, n_sums)):
-        ensemble.add_constant(value, k)
-    return ensemble.write(g, in_float32(g, table, model)), objective
+    return ensemble.write(g, g.cast(g.matrix(table, model), "float32")), objective
 
 
 # --- lookups ------------------------------------------------------------------------------------

@@ -40,12 +40,14 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    PowerTransformer,
     QuantileTransformer,
     RobustScaler,
     StandardScaler,
@@ -109,9 +111,9 @@ def log_odds(proba):
         return np.log(proba / rest)
 
 
-def assert_same(scores, expected, atol=1e-9, odds=True):
+def assert_same(scores, expected, odds=True):
     assert scores.dtype == np.float64
-    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=atol)
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-9)
     if odds and expected.min() >= 0 and expected.max() <= 1:
         inside = expected * (1 - expected) > 1e-12
         one, other = log_odds(scores)[inside], log_odds(expected)[inside]
@@ -126,7 +128,10 @@ def check(stage, X, y, rows, inputs=MATRIX, odds=True):
     """Fit a stage, and compare its scores with those of its graph, with log-odds if asked to."""
     scorer = scorer_of(stage.fit(X, y), y)
     model = scorer_graph(scorer, inputs)
-    assert_same(run(model, feeds_of(rows, inputs)), scorer(rows), odds=odds)
+    expected = scorer(rows)
+    assert_same(run(model, feeds_of(rows, inputs)), expected, odds=odds)
+    assert_same(run(model, feeds_of(rows[7:8], inputs)), expected[7:8], odds=odds)
+    assert run(model, feeds_of(rows[:0], inputs)).shape == (0, scorer.n_classes)
     return model
 
 
@@ -157,9 +162,6 @@ BOTH = {
     "svc poly": SVC(kernel="poly", coef0=1.0),
     "svc sigmoid": SVC(kernel="sigmoid"),
     "svc linear": SVC(kernel="linear"),
-    "knn": KNeighborsClassifier(),
-    "knn, weighted": KNeighborsClassifier(weights="distance"),
-    "knn, manhattan": KNeighborsClassifier(p=1, weights="distance"),
     "gaussian nb": GaussianNB(),
     "mlp relu": MLPClassifier((5, 4), max_iter=40, solver="lbfgs", random_state=0),
     "mlp tanh": MLPClassifier((5,), "tanh", max_iter=30, solver="lbfgs", random_state=0),
@@ -218,7 +220,17 @@ def test_cross_validated_logistic():
     check(LogisticRegressionCV(Cs=2, cv=2), X, y, far_rows(X))
 
 
-def test_neighbors_of_rows_they_know():
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "chebyshev"])
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_neighbors(weights, metric, n_classes):
+    X, y = data(n_classes)
+    X = X + 1e-3 * np.random.default_rng(0).normal(size=X.shape)  # no ties
+    stage = KNeighborsClassifier(4, weights=weights, metric=metric)
+    check(stage, X, y, far_rows(X)[:-10])  # farther away rounding makes ties
+
+
+def test_neighbors_that_are_the_row():
     X, y = data()
     X = np.vstack([X, X[:20]])  # some of them twice, of two classes
     y = np.append(y, 1 - y[:20])
@@ -372,7 +384,7 @@ def test_xgboost(params, n_classes):
     splits = zip(table["Feature"].str[1:].astype(int), table["Split"], strict=True)
     rows = np.vstack([X, far_rows(X), at_thresholds(X, splits)])
     scorer = scorer_of(stage, y)
-    assert_same(run(scorer_graph(scorer, MATRIX), rows), scorer(rows), atol=1.3e-7)
+    assert_same(run(scorer_graph(scorer, MATRIX), rows), scorer(rows))
 
 
 def test_xgboost_that_stopped_early_and_is_saturated():
@@ -383,9 +395,7 @@ def test_xgboost_that_stopped_early_and_is_saturated():
     ).fit(X[:150], y[:150], eval_set=[(X[150:], y[150:])], verbose=False)
     assert stage.best_iteration < 299
     scorer = scorer_of(stage, y)
-    scores = run(scorer_graph(scorer, MATRIX), X)
-    # Its probabilities are float32, so that log-odds near 1 come in steps.
-    np.testing.assert_allclose(scores, scorer(X), atol=1.3e-7)
+    assert_same(run(scorer_graph(scorer, MATRIX), X), scorer(X))
 
 
 # --- what stands around a classifier ------------------------------------------------------------
@@ -449,6 +459,10 @@ TRANSFORMERS = {
     "binarizer": Binarizer(threshold=0.3),
     "quantiles": QuantileTransformer(n_quantiles=50),
     "normal quantiles": QuantileTransformer(n_quantiles=50, output_distribution="normal"),
+    "power": PowerTransformer(),
+    "power, not scaled": PowerTransformer(standardize=False),
+    "bins": KBinsDiscretizer(4, encode="ordinal", strategy="uniform"),
+    "one hot bins": KBinsDiscretizer(4, strategy="kmeans", random_state=0),
     "polynomials": PolynomialFeatures(3),
     "interactions": PolynomialFeatures(2, interaction_only=True, include_bias=False),
     "pca": PCA(3),
@@ -666,6 +680,29 @@ def test_hist_gradient_boosting_of_a_dataframe_with_categories():
     check(HistGradientBoostingClassifier(max_iter=8), X, y, X, Inputs(5, COLUMNS.columns[:5]))
 
 
+def test_lightgbm_of_a_dataframe_with_categories():
+    lightgbm = pytest.importorskip("lightgbm")
+    X, y = frame(missing=True)
+    X = X.drop(columns="customer").astype({"country": "category", "shop": "category"})
+    rows = X.assign(shop=X["shop"].where(X["shop"] != "c", None))
+    rows.loc[:5, "country"] = None
+    stage = lightgbm.LGBMClassifier(
+        n_estimators=8, verbose=-1, min_data_per_group=1, min_child_samples=5
+    )
+    check(stage, X, y, rows, Inputs(5, COLUMNS.columns[:5]))
+
+
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 2.0])
+def test_powers(exponent, method):
+    X = np.abs(data()[0]) + 0.01
+    part = PowerTransformer(method, standardize=False).fit(X)
+    part.lambdas_[:3] = exponent
+    rows = X if method == "box-cox" else np.vstack([X, -X, with_nan(X)])
+    out = run(transformers_graph([part], MATRIX, "final"), rows)
+    np.testing.assert_allclose(out, part.transform(rows), rtol=1e-12, atol=1e-12)
+
+
 # --- screens ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "params", [{}, {"proba": "sigmoid"}, {"proba": "open", "unknown_label": "?"}]
@@ -689,6 +726,9 @@ def test_screens(first, params):
     expected = model._first_step(X)[0]  # with nothing for the class that it never saw
     assert (expected == 0).any(axis=0).sum() == 1
     assert_same(run_screen(model, X), expected)
+    model.add_class(X[y == 3] + 1.0, "e")
+    model = model.compose(["c", "e"])  # it knows neither
+    assert_same(run_screen(model, X), model._first_step(X)[0])
 
 
 def run_screen(model, rows):
@@ -714,7 +754,7 @@ def test_a_chain_is_the_pipeline():
 
 def test_a_chain_keeps_loops_and_columns():
     X, y = frame()
-    stage = make_pipeline(encoders("country"), RandomForestClassifier(5, random_state=0)).fit(X, y)
+    stage = make_pipeline(encoders("country"), KNeighborsClassifier()).fit(X, y)
     n_between = stage[0].transform(X).shape[1]
     first = transformers_graph([stage[0]], COLUMNS, "final")
     model = chain(first, scorer_graph(scorer_of(stage[-1], y), Inputs(n_between)))
@@ -726,6 +766,49 @@ def test_graphs_in_a_row_must_not_share_names():
     model = scorer_graph(scorer_of(LogisticRegression().fit(X, y), y), MATRIX)
     with pytest.raises(ValueError, match=r"Both graphs have .* named \['scores'\]"):
         chain(model, model)
+
+
+def test_a_chain_of_models_of_other_versions():
+    import onnx
+    from onnx import TensorProto, helper
+
+    X, _ = data(3)
+    nodes = [
+        helper.make_node("Relu", ["X"], ["a"]),
+        helper.make_node("Gelu", ["b"], ["scores"], domain="com.microsoft"),
+        helper.make_node("ReduceSum", ["a", "one"], ["b"], keepdims=1),
+        helper.make_node("Identity", ["more"], ["logs"]),
+    ]
+    nodes = [nodes[0], nodes[2], nodes[1], nodes[3]]
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, n])]
+        for name, n in [("X", N), ("more", 3), ("scores", 1), ("logs", 3)]
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        ends[0] + ends[1],
+        ends[2] + ends[3],
+        [onnx.numpy_helper.from_array(np.array([1]), "one")],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    net = helper.make_model(graph, opset_imports=opsets)
+    scaler = StandardScaler().fit(X)
+    model = chain(transformers_graph([scaler], MATRIX, "final"), net)
+    assert [v.name for v in model.graph.input] == ["X", "more"]
+    assert [v.name for v in model.graph.output] == ["scores", "logs"]
+    assert {o.domain: o.version for o in model.opset_import} == {
+        "": 21,
+        "ai.onnx.ml": 5,
+        "com.microsoft": 1,
+    }
+
+
+def test_another_number_of_columns_is_refused():
+    X, y = data()
+    scorer = scorer_of(LogisticRegression().fit(X, y), y)
+    with pytest.raises(ValueError, match="'final' was fitted on 6 columns; inputs have 5"):
+        scorer_graph(scorer, Inputs(5))
 
 
 def test_a_net_at_the_end_of_a_pipeline(monkeypatch):
@@ -798,11 +881,11 @@ def test_categories_of_another_type_than_the_column_are_refused():
         scorer_graph(scorer_of(stage, y), Inputs(1, (("n_items", "str"),)))
 
 
-def test_boosters_of_categories_are_refused():
+def test_boosters_of_categories_that_are_not_strings_are_refused():
     lightgbm, xgboost = pytest.importorskip("lightgbm"), pytest.importorskip("xgboost")
     X, y = frame()
-    X = X[["country", "amount"]].astype({"country": "category"})
-    inputs = Inputs(2, (("country", "str"), ("amount", "float64")))
+    X = X[["n_items", "amount"]].astype({"n_items": "category"})
+    inputs = Inputs(2, (("n_items", "int64"), ("amount", "float64")))
     for stage in (
         lightgbm.LGBMClassifier(n_estimators=2, verbose=-1),
         xgboost.XGBClassifier(n_estimators=2, enable_categorical=True, n_jobs=1),
