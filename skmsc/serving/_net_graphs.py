@@ -261,7 +261,7 @@ def _trunk_steps(trunk):
         *more, last = (_thawed(step) for _, step in last.steps)
         before += more
     before = [step for step in before if step is not None and not isinstance(step, str)]
-    if last is None or isinstance(last, str):
+    if isinstance(last, str):
         return before, None
     is_net = _is_learned(last) or is_skorch_net(getattr(last, "net", None)) or _is_module(last)
     if is_net or isinstance(last, RandomReLU):

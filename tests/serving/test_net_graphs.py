@@ -444,7 +444,7 @@ def test_a_module_as_trunk():
         PCA(3),
         make_pipeline(StandardScaler(), PCA(3)),
         make_pipeline(StandardScaler(), RandomReLU(20, random_state=0)),
-        make_pipeline(FrozenEstimator(StandardScaler().fit(Z)), "passthrough"),
+        FrozenEstimator(make_pipeline(StandardScaler(), "passthrough", PCA(3)).fit(Z)),
     ],
 )
 def test_transformers_as_trunks(trunk):
