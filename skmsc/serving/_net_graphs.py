@@ -205,8 +205,8 @@ def _recall(graph, weights, n_classes, is_last):
     `weights` are those of the stages' logs, the exit's own the last, (k + 1,).
     """
     nodes, k = _Nodes(graph), len(weights) - 1
-    (mine,) = (output for output in nodes.model.graph.output if output.name == "log_proba")
-    nodes.model.graph.output.remove(mine)
+    (own,) = (output for output in nodes.model.graph.output if output.name == "log_proba")
+    own.name = SCORES
     for j in range(k):
         nodes.take(f"logs_{j}", n_classes)
     _held_back(nodes, "log_proba", f"logs_{k}")
@@ -215,7 +215,7 @@ def _recall(graph, weights, n_classes, is_last):
     nodes.add("Softmax", total, output=SCORES, axis=-1)
     if not is_last:
         nodes.give(f"logs_{k}", n_classes)
-    return nodes.give(SCORES, n_classes)
+    return nodes.model
 
 
 def _random_relu(nodes, lift, features, output=None):
