@@ -421,7 +421,7 @@ class _Nodes:
 
     def _constant(self, value):
         name = self._new_name("constant")
-        value = np.ascontiguousarray(value)
+        value = np.asarray(value, order="C")
         self.model.graph.initializer.append(self._to_tensor(value, name))
         return name
 
