@@ -149,8 +149,9 @@ class MultiExitModule(nn.Module):
         """Logits of exit k and the hidden features behind block k, from those before it."""
         x = self.blocks[k](self.standardise(x) if k == 0 else x)
         head = self.heads[k]
-        if type(head) is nn.Linear and head.bias is not None and x.ndim == 2:
-            # With few classes the transposed product is nearly twice as fast.
+        plain = type(head) is nn.Linear and head.bias is not None and x.ndim == 2
+        if plain and not torch.compiler.is_compiling():
+            # With few classes the transposed product is nearly twice as fast; in a graph it is not.
             return torch.addmm(head.bias[:, None], head.weight, x.t()).t(), x
         return head(x), x
 

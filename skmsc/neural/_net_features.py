@@ -27,10 +27,10 @@ def net_features(net, X):
     return _joined(taken)
 
 
-def features_below_last_layer(module, x):
-    """The same of a batch, by the net's module in eval mode."""
-    with _taken_by_last_layer(module) as taken:
-        module(x)
+def batch_features(net, x):
+    """The same of a batch, by a net in eval mode."""
+    with _taken_by_last_layer(net.module_) as taken:
+        net.infer(x)
     return taken[0].flatten(1).double()
 
 

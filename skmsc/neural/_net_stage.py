@@ -142,8 +142,8 @@ class NetStage(ClassifierMixin, BaseEstimator):
 
 
 def runs_plainly(net):
-    """Whether a skorch net predicts by what its module gives for rows as they are."""
-    ways = ("get_dataset", "get_iterator", "evaluation_step", "infer")
+    """Whether what a skorch net predicts is its `infer` of rows as they are."""
+    ways = ("get_dataset", "get_iterator", "evaluation_step")
     return (
         net.dataset is Dataset
         and not net.get_params_for("dataset")
@@ -151,6 +151,13 @@ def runs_plainly(net):
         and "collate_fn" not in net.get_params_for("iterator_valid")
         and all(getattr(type(net), way) is getattr(NeuralNet, way) for way in ways)
     )
+
+
+def with_module(net, module):
+    """A net on the CPU that infers with another module; all else is shared."""
+    other = object.__new__(type(net))
+    other.__dict__.update(net.__dict__, module_=module, device="cpu")
+    return other
 
 
 def _check_X(X, net):

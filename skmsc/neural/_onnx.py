@@ -16,15 +16,17 @@ def ready_to_run(module):
     """A copy of a fitted module on the CPU and in eval mode, without `torch.compile`."""
     module = deepcopy(getattr(module, "_orig_mod", module)).cpu().eval()
     trunk = getattr(module, "trunk", None)
-    if type(trunk).__module__ == "tabm" and type(trunk).__name__ == "TabM":
+    is_tabm = type(trunk).__module__ == "tabm" and type(trunk).__name__ == "TabM"
+    if is_tabm and trunk.cat_module is None:
         module.trunk = _without_stacking(trunk)
     return module
 
 
 def _without_stacking(trunk):
     """A TabM of numbers only, whose way to stack what it is given takes a loop in ONNX."""
-    embedding = [] if trunk.num_module is None else [trunk.num_module, torch.nn.Flatten(1)]
-    return torch.nn.Sequential(*embedding, trunk.ensemble_view, trunk.backbone)
+    before = [] if trunk.num_module is None else [trunk.num_module, torch.nn.Flatten(1)]
+    after = [] if trunk.output is None else [trunk.output]
+    return torch.nn.Sequential(*before, trunk.ensemble_view, trunk.backbone, *after)
 
 
 def rows_like(standardise, n_rows=6):

@@ -45,7 +45,7 @@ def net_graph(net, n_features, name):
     """
     from skmsc.neural import NetStage, TabularNet
     from skmsc.neural._modules import to_proba
-    from skmsc.neural._net_stage import runs_plainly
+    from skmsc.neural._net_stage import runs_plainly, with_module
     from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
 
     net = _thawed(net)
@@ -57,14 +57,14 @@ def net_graph(net, n_features, name):
         return _exported(name, module, lambda m, x: to_proba(m.answer(x)), rows, MATRIX, [SCORES])
     if not _is_ours(net, NetStage, "predict_proba") or not runs_plainly(net.net_):
         raise NotExportable(f"Stage {name!r}: {type(net).__name__} predicts in a way of its own.")
-    nonlinearity = net.net_._get_predict_nonlinearity()
+    module = ready_to_run(net.net_.module_)
+    inner, nonlinearity = with_module(net.net_, module), net.net_._get_predict_nonlinearity()
 
     def scores(module, x):
-        output = module(x.float())
+        output = inner.infer(x.float())
         output = output[0] if isinstance(output, tuple) else output
         return nonlinearity(output.double()).double()
 
-    module = ready_to_run(net.net_.module_)
     return _exported(name, module, scores, made_up_rows(n_features), MATRIX, [SCORES])
 
 
@@ -205,8 +205,8 @@ def _recall(graph, weights, n_classes, is_last):
     `weights` are those of the stages' logs, the exit's own the last, (k + 1,).
     """
     nodes, k = _Nodes(graph), len(weights) - 1
-    (mine,) = (output for output in nodes.model.graph.output if output.name == "log_proba")
-    nodes.model.graph.output.remove(mine)
+    (own,) = (output for output in nodes.model.graph.output if output.name == "log_proba")
+    own.name = SCORES
     for j in range(k):
         nodes.take(f"logs_{j}", n_classes)
     _held_back(nodes, "log_proba", f"logs_{k}")
@@ -215,7 +215,7 @@ def _recall(graph, weights, n_classes, is_last):
     nodes.add("Softmax", total, output=SCORES, axis=-1)
     if not is_last:
         nodes.give(f"logs_{k}", n_classes)
-    return nodes.give(SCORES, n_classes)
+    return nodes.model
 
 
 def _random_relu(nodes, lift, features, output=None):
@@ -261,9 +261,10 @@ def _trunk_steps(trunk):
         *more, last = (_thawed(step) for _, step in last.steps)
         before += more
     before = [step for step in before if step is not None and not isinstance(step, str)]
-    if last is None or isinstance(last, str):
+    if isinstance(last, str):
         return before, None
-    if isinstance(last, RandomReLU) or _is_learned(last) or _is_module(last):
+    is_net = _is_learned(last) or is_skorch_net(getattr(last, "net", None)) or _is_module(last)
+    if is_net or isinstance(last, RandomReLU):
         return before, last
     return [*before, last], None
 
@@ -275,9 +276,9 @@ def _features_graph(trunk, n_features, name):
         nodes.take(MATRIX, len(trunk.directions_))
         _random_relu(nodes, trunk, MATRIX, FEATURES)
         return nodes.give(FEATURES, trunk.biases_.size)
-    from skmsc.neural import NetStage, TabularNet
-    from skmsc.neural._net_features import features_below_last_layer
-    from skmsc.neural._net_stage import runs_plainly
+    from skmsc.neural import TabularNet
+    from skmsc.neural._net_features import batch_features
+    from skmsc.neural._net_stage import runs_plainly, with_module
     from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
 
     rows = made_up_rows(getattr(trunk, "n_features_in_", n_features))
@@ -293,15 +294,16 @@ def _features_graph(trunk, n_features, name):
         def function(module, x):
             return module.features(x)
     else:
-        net = trunk.net_ if isinstance(trunk, NetStage) else trunk
+        net = trunk if is_skorch_net(trunk) else getattr(trunk, "net_", None)
         if not (is_skorch_net(net) and runs_plainly(net)):
             raise NotExportable(
                 f"Stage {name!r}: {type(trunk).__name__} makes features in a way of its own."
             )
         module = ready_to_run(net.module_)
+        inner = with_module(net, module)
 
         def function(module, x):
-            return features_below_last_layer(module, x.float())
+            return batch_features(inner, x.float())
 
     return _exported(name, module, function, rows, MATRIX, [FEATURES])
 
@@ -419,7 +421,7 @@ class _Nodes:
 
     def _constant(self, value):
         name = self._new_name("constant")
-        value = np.ascontiguousarray(value)
+        value = np.asarray(value, order="C")
         self.model.graph.initializer.append(self._to_tensor(value, name))
         return name
 
