@@ -77,8 +77,8 @@ class ChecksRows:
             X, y = validate_data(self, X, y, skip_check_array=True)
             check_not_empty(X)
             y = column_or_1d(y, warn=True)
-            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
             check_consistent_length(X, y)
+            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         else:
             X, y = validate_data(self, X, y, **self._array_checks())
         check_classification_targets(y[self._find_labeled(y)])

@@ -18,7 +18,6 @@ from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
-from sklearn.tree import DecisionTreeClassifier
 
 from skmsc import (
     ComposableHeadClassifier,
@@ -40,7 +39,8 @@ WITH_NAN = np.where(np.arange(3 * N).reshape(N, 3) % 23 == 7, np.nan, X)
 
 pytestmark = pytest.mark.filterwarnings(
     # Arrays are given to what was fitted on dataframes and the other way round.
-    "ignore:X (does not have valid|has) feature names:UserWarning"
+    "ignore:X (does not have valid|has) feature names:UserWarning",
+    "ignore:the matrix subclass is not the recommended way:PendingDeprecationWarning",
 )
 
 
@@ -85,9 +85,8 @@ def forest():
     return RandomForestClassifier(3, max_depth=3, random_state=0)
 
 
-def boosted_tree():
-    tree = DecisionTreeClassifier(max_depth=3, random_state=0)
-    return cascade(tree, HistGradientBoostingClassifier(max_iter=3))
+def boosted(max_iter):
+    return HistGradientBoostingClassifier(max_iter=max_iter, min_samples_leaf=5)
 
 
 linear = LogisticRegression
@@ -100,7 +99,7 @@ MODELS = {  # a classifier, its peer, and the rows and labels of both
         sparse.csr_array(X),
         Y,
     ),
-    "cascade with nan": (boosted_tree, forest, WITH_NAN, Y),
+    "cascade with nan": (lambda: cascade(boosted(2), boosted(5)), forest, WITH_NAN, Y),
     "early exits": (lambda: early_exits(linear()), linear, X, NAMES),
     "early exits with nan": (lambda: early_exits(missing="mean"), forest, WITH_NAN, Y),
     "heads": (lambda: heads(linear()), linear, X, NAMES),
@@ -186,7 +185,6 @@ FORMS = {
     "read-only": read_only,
     "memmap": on_disk,
     "masked": np.ma.array,
-    "interface": OnlyInterface,
     "object": lambda rows: rows.astype(object),
     "list": np.ndarray.tolist,
     "tuple": lambda rows: tuple(map(tuple, rows)),
@@ -213,7 +211,7 @@ SPARSE_FORMS = {
     "pandas": lambda rows: as_frame(rows, dtype=pd.SparseDtype(float, 0.0)),
 }
 whole = st.integers(0, 60).map(float)  # any dtype has them
-some_rows = st.integers(1, 6).flatmap(lambda n: arrays(float, (n, 3), elements=whole))
+some_rows = st.integers(1, 3).flatmap(lambda n: arrays(float, (n, 3), elements=whole))
 
 
 def check_answers(model, rows, plain):
@@ -234,21 +232,26 @@ def check_stages(model, rows, plain):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@examples(40)
+@examples(15)
 @given(plain=some_rows, form=st.sampled_from(list(FORMS)))
 def test_a_row_has_one_answer_in_any_form(name, plain, form):
     check_answers(fitted(name)[0], FORMS[form](plain), plain)
 
 
+@pytest.mark.parametrize("name", STAGED)
+def test_rows_that_have_nothing_but_the_interface_of_an_array(name):
+    check_answers(fitted(name)[0], OnlyInterface(X[:3]), X[:3])
+
+
 @pytest.mark.parametrize("name", TAKES_SPARSE)
-@examples(20)
+@examples(15)
 @given(plain=some_rows, form=st.sampled_from(list(SPARSE_FORMS)))
 def test_a_sparse_row_has_the_answer_of_the_dense_one(name, plain, form):
     check_answers(fitted(name)[0], SPARSE_FORMS[form](plain), plain)
 
 
 @pytest.mark.parametrize("name", STAGED)
-@examples(20)
+@examples(6)
 @given(plain=some_rows, form=st.sampled_from(list(FORMS)))
 def test_a_row_takes_one_way_in_any_form(name, plain, form):
     check_stages(fitted(name)[0], FORMS[form](plain), plain)
@@ -264,7 +267,7 @@ def answer_or_error(method, rows):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@examples(50)
+@examples(20)
 @given(data=st.data(), dtype=st.sampled_from([np.float32, np.float64]))
 def test_any_finite_rows_end_as_each_of_them_does(name, data, dtype):
     width = 8 * np.dtype(dtype).itemsize
@@ -286,8 +289,14 @@ def test_any_finite_rows_end_as_each_of_them_does(name, data, dtype):
 # Rows that are refused --------------------------------------------------------------------------
 
 
+def same_kind(outcome):
+    """What an error tells of the rows, "" of answers."""
+    told = re.match(r"Input X contains (NaN|infinity)", str(outcome))
+    return told.group() if told else ""
+
+
 @pytest.mark.parametrize("name", MODELS)
-@examples(30)
+@examples(15)
 @given(
     value=st.sampled_from([np.nan, np.inf, -np.inf, None]),
     dtype=st.sampled_from([np.float32, np.float64, ">f8", object]),
@@ -297,9 +306,9 @@ def test_what_is_no_number_is_refused_where_the_peer_refuses_it(name, value, dty
     model, peer = fitted(name)
     rows = X[:4].astype(dtype)
     rows[place] = value
-    outcomes = [answer_or_error(known.predict_proba, rows) for known in (peer, model)]
-    told = [re.sub(r"float\d+|\n.*", "", str(one)) for one in outcomes if type(one) is ValueError]
-    assert len(set(told)) <= 1 and len(told) != 1
+    expected, got = (answer_or_error(known.predict_proba, rows) for known in (peer, model))
+    assert type(got) is type(expected)
+    assert same_kind(got) == same_kind(expected)
 
 
 REFUSED = {
@@ -314,13 +323,17 @@ REFUSED = {
     "complex": (lambda rows: rows + 1j, ValueError, "Complex data not supported"),
     "text": (lambda rows: np.full((2, 3), "a", object), ValueError, "could not convert string"),
     "matrix": (np.matrix, TypeError, "np.matrix is not supported"),
-    "Series": (lambda rows: pd.Series(rows[:, 0]), ValueError, "Expected a 2-dimensional container"),
+    "Series": (
+        lambda rows: pd.Series(rows[:, 0]),
+        ValueError,
+        "Expected a 2-dimensional container",
+    ),
     "one sparse row": (lambda rows: sparse.coo_array(rows[0]), ValueError, "Expected 2D input"),
 }
 
 
 @pytest.mark.parametrize("name", TAKES_SPARSE)
-@examples(2 * len(REFUSED))
+@examples(len(REFUSED))
 @given(form=st.sampled_from(list(REFUSED)))
 def test_rows_that_are_none(name, form):
     make, error, words = REFUSED[form]
@@ -338,7 +351,6 @@ WRONG_FRAMES = {
     "repeated": lambda frame: frame[["p", "p", "q", "r"]],
     "names of two kinds": lambda frame: frame.rename(columns={"p": 0}),
     "no rows": lambda frame: frame[:0],
-    "no columns": lambda frame: frame[[]],
     "pd.NA": lambda frame: frame.astype("Int64").mask(np.eye(4, 3) > 0),
     "nan": lambda frame: frame.mask(np.eye(4, 3) > 0),
     "infinity": lambda frame: frame.mask(np.eye(4, 3) > 0, np.inf),
@@ -357,9 +369,9 @@ WRONG_FRAMES = {
 def test_frames_are_refused_with_the_words_of_the_peer(form):
     model, peer = fitted("cascade of a frame")
     frame = WRONG_FRAMES[form](FRAME[:4])
-    error, words = error_of(peer.predict_proba, frame)
-    assert error_of(model.predict_proba, frame)[0] is error
-    assert error_of(model.route, frame)[1].split(" (shape")[0] == words.split(" (shape")[0]
+    (error, words), (got, told) = (error_of(known.predict_proba, frame) for known in (peer, model))
+    assert got is error
+    assert told.rstrip(".") == words.removesuffix(" by _.").rstrip(".")
 
 
 def test_a_record_array_with_a_field_named_columns_is_no_dataframe():
@@ -381,7 +393,7 @@ FITS = {
     "net": net,
 }
 LABELS = {
-    **{dtype: Y.astype(dtype) for dtype in ["i1", "u8", "f2", "f8", "g", "?", ">i4", "U", "O"]},
+    **{dtype: Y.astype(dtype) for dtype in ["i1", "u8", "f2", "f8", "g", "?", ">i4", "U"]},
     "list": Y.tolist(),
     "objects of text": NAMES.astype(object),
     "read-only": np.broadcast_to(Y, (2, N))[0],
@@ -406,7 +418,7 @@ def plain_fit(name):
 
 
 @pytest.mark.parametrize("name", FITS)
-@examples(15)
+@examples(8)
 @given(form=st.sampled_from(list(LABELS)), rows=st.sampled_from([X, FRAME]))
 def test_labels_are_any_two_values(name, form, rows):
     labels = LABELS[form]
@@ -432,6 +444,7 @@ WRONG_LABELS = {
     "pd.NA": pd.Series(with_first(Y, pd.NA, object), dtype="Int64"),
     "NA among text of Arrow": pd.Series(with_first(NAMES, pd.NA, object), dtype="string[pyarrow]"),
     "text among numbers": with_first(Y, "yes", object),
+    "objects of numbers": Y.astype(object),
     "all None": np.full(N, None),
     "None": None,
     "a number": 1,
@@ -447,12 +460,11 @@ WRONG_LABELS = {
     "tuples": list(zip(Y, Y, strict=True)),
     "bytes": np.where(Y == 1, b"a", b"b").astype(object),
     "sparse": sparse.csr_array(Y[:, None]),
-    "matrix": np.matrix(Y).T,
 }
 
 
 @pytest.mark.parametrize("name", FITS)
-@examples(2 * len(WRONG_LABELS))
+@examples(len(WRONG_LABELS))
 @given(form=st.sampled_from(list(WRONG_LABELS)), rows=st.sampled_from([X, FRAME]))
 def test_wrong_labels_are_refused_as_the_peer_refuses_them(name, form, rows):
     labels, model = WRONG_LABELS[form], FITS[name]()
@@ -481,7 +493,7 @@ USES_OF_WEIGHTS = {
     "monitor": lambda model, weight: model.monitor(X, sample_weight=weight).columns,
     "tune": lambda model, weight: {
         "cuts": model.tune_thresholds(
-            X, model.predict(X), thresholds=ExpectedCost(5, 1), sample_weight=weight, copy=True
+            X, NAMES, thresholds=ExpectedCost(5, 1), sample_weight=weight, copy=True
         ).thresholds_
     },
 }
@@ -500,7 +512,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("name", ["cascade", "early exits", "heads"])
-@examples(30)
+@examples(15)
 @given(use=st.sampled_from(list(USES_OF_WEIGHTS)), form=st.sampled_from(list(WEIGHTS)))
 def test_weights_count_the_same_in_any_form(name, use, form):
     model, weight = fitted(name)[0], WEIGHTS[form]
@@ -531,7 +543,7 @@ WRONG_WEIGHTS = {
 
 
 @pytest.mark.parametrize("name", FITS)
-@examples(2 * len(WRONG_WEIGHTS))
+@examples(len(WRONG_WEIGHTS))
 @given(form=st.sampled_from(list(WRONG_WEIGHTS)))
 def test_no_fit_takes_wrong_weights(name, form):
     weight, error, words = WRONG_WEIGHTS[form]
@@ -540,7 +552,7 @@ def test_no_fit_takes_wrong_weights(name, form):
 
 
 @pytest.mark.parametrize("name", ["cascade", "early exits", "heads"])
-@examples(30)
+@examples(15)
 @given(use=st.sampled_from(list(USES_OF_WEIGHTS)), form=st.sampled_from(list(WRONG_WEIGHTS)))
 def test_nothing_takes_wrong_weights(name, use, form):
     weight, error, words = WRONG_WEIGHTS[form]
