@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -36,6 +37,8 @@ Y = (X[:, 0] + 20 * RNG.normal(size=N) > 45).astype(int)
 NAMES = np.where(Y == 1, "yes", "no")
 FRAME = pd.DataFrame(X, columns=list("pqr"))
 WITH_NAN = np.where(np.arange(3 * N).reshape(N, 3) % 23 == 7, np.nan, X)
+
+set_hypothesis_home_dir(f"{tempfile.gettempdir()}/hypothesis")  # what it keeps of modules it reads
 
 pytestmark = pytest.mark.filterwarnings(
     # Arrays are given to what was fitted on dataframes and the other way round.

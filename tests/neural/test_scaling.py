@@ -184,6 +184,12 @@ def test_values_far_out_on_both_sides():
     assert abs(centre) < 0.3 and 0.9 < scale < 2
 
 
+def test_a_column_whose_range_is_no_number():
+    column = np.random.default_rng(3).uniform(-1, 1, size=1000)
+    expected = of_column(column)
+    np.testing.assert_allclose(np.divide(of_column(1.7e308 * column), 1.7e308), expected)
+
+
 def test_a_far_value_of_a_timestamp():
     column = 1.7e9 + np.random.default_rng(3).uniform(0, 86400, size=1000)
     column[7] = 0.0
