@@ -10,6 +10,8 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from skmsc._sklearn import _check_sample_weight
 
+_WEIGHTS = (1e-250, 1e250)  # their sum: what is computed with it is finite, and not 0
+
 
 def is_number(value):
     """Whether the value is a real number; True and False are not."""
@@ -44,16 +46,25 @@ def as_numbers(values, message):
 
 
 def check_weight(sample_weight, n_samples, name="sample_weight"):
-    """Weights as an array of shape (n_samples,), ones for None; not all of them may be 0."""
+    """Weights as a float64 array of shape (n_samples,), ones for None; not all of them may be 0."""
     rows = np.broadcast_to(0.0, n_samples)  # only their number matters to the check
+    if isinstance(sample_weight, Real):  # of which scikit-learn does not ask that it is finite
+        sample_weight = np.full(n_samples, sample_weight)
     try:
-        weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+        weight = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
     except ValueError as error:
         if name == "sample_weight":
             raise
         raise ValueError(f"{name} must be weights of the rows: {error}") from error
     if not weight.any():
         raise ValueError(f"{name} is zero for every row; give some row a weight.")
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    low, high = _WEIGHTS
+    if not low <= total <= high:
+        raise ValueError(f"{name} must have a sum from {low:g} to {high:g}; got {total:.3g}.")
     return weight
 
 

@@ -387,6 +387,10 @@ default="uniform"
             )
         return rows, split_params
 
+    def _array_checks(self):
+        """What scikit-learn's check of an array must let through: the net takes floats."""
+        return super()._array_checks() | {"dtype": (np.float64, np.float32)}
+
     def _make_net(self, rows):
         """The unfitted net, with its seed."""
         net = default_net() if self.net is None else clone(self.net)

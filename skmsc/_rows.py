@@ -1,5 +1,7 @@
 """Rows, labels and what comes with them: checked before anything is done with them."""
 
+import contextlib
+
 import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -74,9 +76,9 @@ class ChecksRows:
         if is_dataframe(X):
             X, y = validate_data(self, X, y, skip_check_array=True)
             check_not_empty(X)
-            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
             y = column_or_1d(y, warn=True)
             check_consistent_length(X, y)
+            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         else:
             X, y = validate_data(self, X, y, **self._array_checks())
         check_classification_targets(y[self._find_labeled(y)])
@@ -187,8 +189,11 @@ class ChecksRows:
         labeled = self._find_labeled(y)
         unknown = labeled & ~np.isin(y, self.classes_)
         if unknown.any():
+            strange = y[unknown]
+            with contextlib.suppress(TypeError):  # of kinds that do not compare
+                strange = np.unique(strange)
             raise ValueError(
-                f"y holds labels that were not seen in fit: {np.unique(y[unknown])}; known are "
+                f"y holds labels that were not seen in fit: {strange[:10]}; known are "
                 f"{self.classes_}."
             )
         if not (weight * labeled).any():

@@ -68,7 +68,8 @@ __all__ = [
 
 def is_dataframe(X):
     """Whether X is a dataframe (pandas, polars, ...) rather than an array or a sparse matrix."""
-    return hasattr(X, "columns") and not issparse(X)
+    # Its type tells: a record array may have such a field, and a LazyFrame warns when it is asked.
+    return hasattr(type(X), "columns") and not issparse(X)
 
 
 def take_rows(X, idx):

@@ -94,7 +94,7 @@ def _moments(values, weight, few):
     if low < high:
         with np.errstate(over="ignore"):
             reach = _BEYOND * (high - low)
-        np.clip(values, low - reach, high + reach, out=values)
+            np.clip(values, low - reach, high + reach, out=values)
     # In units of the largest value, whose square does not overflow.
     unit = max(values.max(), -values.min()) or 1.0
     values /= unit

@@ -94,8 +94,11 @@ def binomial_interval(share, n):
 
 def effective_size(weight):
     """How many equally weighted rows tell as much (L. Kish, "Survey Sampling", 1965)."""
-    squares = (weight**2).sum()
-    return float(weight.sum() ** 2 / squares) if squares else 0.0
+    largest = weight.max(initial=0.0)
+    if not largest:
+        return 0.0
+    weight = weight / largest  # the squares of small and of large weights are no numbers
+    return float(weight.sum() ** 2 / (weight**2).sum())
 
 
 def _lines(columns):

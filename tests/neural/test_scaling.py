@@ -184,6 +184,13 @@ def test_values_far_out_on_both_sides():
     assert abs(centre) < 0.3 and 0.9 < scale < 2
 
 
+@pytest.mark.parametrize("low, high", [(-1.0, 1.0), (-1.0, -0.8), (0.8, 1.0)])
+def test_what_is_beyond_the_bulk_may_be_no_number(low, high):
+    column = np.random.default_rng(3).uniform(low, high, size=1000)
+    expected = of_column(column)
+    np.testing.assert_allclose(np.divide(of_column(1.7e308 * column), 1.7e308), expected)
+
+
 def test_a_far_value_of_a_timestamp():
     column = 1.7e9 + np.random.default_rng(3).uniform(0, 86400, size=1000)
     column[7] = 0.0

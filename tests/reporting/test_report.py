@@ -83,6 +83,9 @@ def test_intervals_at_the_ends_and_of_weights():
     assert effective_size(np.full(7, 3.0)) == pytest.approx(7)
     assert effective_size(np.array([1.0, 0.0, 1.0])) == pytest.approx(2)
     assert effective_size(np.zeros(3)) == 0.0
+    assert effective_size(np.empty(0)) == 0.0
+    assert effective_size(np.full(7, 1e200)) == pytest.approx(7)
+    assert effective_size(np.full(7, 1e-200)) == pytest.approx(7)
 
 
 @pytest.mark.slow
