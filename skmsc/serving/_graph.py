@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 
-from skmsc.serving._inputs import FEATURES, MATRIX, NotExportable
+from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 ML = "ai.onnx.ml"
@@ -72,6 +72,9 @@ class Graph:
             self.table = [Block(MATRIX, inputs.n_features)]
         else:
             self.table = [Block(name, 1, kind) for name, kind in inputs.columns]
+            for name, _ in inputs.columns:  # tensors of the graph begin with a slash
+                if name in ("", SCORES, FEATURES) or name.startswith("/"):
+                    raise self.refusal("inputs", f"a column cannot be named {name!r}")
 
     # --- nodes --------------------------------------------------------------------------------
     def add(self, op, *inputs, domain="", name=None, **attributes):

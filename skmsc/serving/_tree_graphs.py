@@ -326,8 +326,9 @@ def _numbers(tree, key, dtype):
 def xgboost(g, model, table):
     """Raw scores (n_samples, 1 or n_classes) in float32 and the objective of an `XGBClassifier`.
 
-    XGBoost compares and sums in float32, and so does the graph, in the same order (as long as
-    onnxruntime has one thread); then log-odds near 1, which float32 tells in steps, agree best.
+    XGBoost compares and sums in float32, and so does the graph, in the same order as long as
+    onnxruntime has one thread. Still a probability may be off by a step of float32, 6e-8, as
+    exponentials and logarithms of libraries are: near 1 that is much of its log-odds.
     """
     if not np.isnan(model.missing):
         raise g.refusal(model, f"missing={model.missing!r} other than nan")
@@ -339,9 +340,9 @@ def xgboost(g, model, table):
     if learner.get("feature_types") and "c" in learner["feature_types"]:
         raise g.refusal(model, "categorical features; encode them by OrdinalEncoder")
     n_sums = max(int(params["num_class"]), 1)
-    base = np.array(json.loads("[" + params["base_score"].strip("[]") + "]"), dtype=np.float64)
+    base = np.array(json.loads("[" + params["base_score"].strip("[]") + "]"), dtype=np.float32)
     if objective.startswith("binary:logi"):
-        base = np.log(base) - np.log1p(-base)
+        base = -np.log(1 / base - 1)  # in float32, as there
     forest = booster["model"]
     trees, info = forest["trees"], forest["tree_info"]
     best = getattr(model, "best_iteration", None) if model.early_stopping_rounds else None
