@@ -1,10 +1,12 @@
 """What has no graph of our own, as skl2onnx writes it."""
 
-from skmsc.serving._graph import optional, width
+from sklearn.base import is_classifier
+
+from skmsc.serving._graph import ML, ML_OPSET, OPSET, optional, width
 from skmsc.serving._inputs import MATRIX
 
 
-def converted(g, part, table, output):
+def converted(g, part, table):
     """Add skl2onnx's nodes of a fitted estimator of scikit-learn.
 
     They may compute in float32, less exactly than the nodes written here.
@@ -17,8 +19,6 @@ def converted(g, part, table, output):
         The fitted estimator.
     table : list of Block
         The columns that it takes.
-    output : {"probabilities", "variable"}
-        What skl2onnx calls what is wanted: of a classifier, of a transformer.
 
     Returns
     -------
@@ -33,14 +33,26 @@ def converted(g, part, table, output):
     skl2onnx = optional("skl2onnx")
     types = optional("skl2onnx.common.data_types")
     rows = types.DoubleTensorType([None, width(table)])
-    options = {id(part): {"zipmap": False}} if output == "probabilities" else None
+    options = {id(part): {"zipmap": False}} if is_classifier(part) else None
     try:
         model = skl2onnx.to_onnx(
             part, initial_types=[(MATRIX, rows)], options=options, target_opset={"": 18}
         )
     except Exception as error:  # of several kinds, most of them its own
-        reason = " ".join(str(error).split())[:300]
-        raise g.refusal(
-            part, f"there is no graph for this class here, and skl2onnx says: {reason}"
-        ) from error
-    return g.cast(g.embed(model, table, part, output), "float64")
+        raise _refusal(g, part, error) from error
+    for node in model.graph.node:
+        if node.domain not in ("", ML) or _is_gone(g, node):
+            raise _refusal(g, part, f"the operator {node.op_type}, which onnxruntime may not have")
+    # The last output is what is wanted: labels come before probabilities.
+    return g.cast(g.embed(model, table, part, model.graph.output[-1].name), "float64")
+
+
+def _is_gone(g, node):
+    """Whether the operator has gone by the versions that all graphs here have."""
+    version = ML_OPSET if node.domain == ML else OPSET
+    return g.onnx.defs.get_schema(node.op_type, version, node.domain).deprecated
+
+
+def _refusal(g, part, reason):
+    told = " ".join(str(reason).split())[:300]
+    return g.refusal(part, f"there is no graph for this class here, and skl2onnx gives: {told}")

@@ -26,10 +26,10 @@ from skmsc.serving._scorer_graphs import scorer_graph, screen_graph, transformer
 from skmsc.stages import costly_head
 
 _PACKAGES = ("skmsc", "scikit-learn", "skorch", "torch", "numpy", "onnx", "skl2onnx")
-_TOLERANCE = 1e-5
+_STRINGS = ("str", "object", "category", "large_string", "enum", "utf8")
 
 
-def export(model, path, X=None):
+def export(model, path, X=None, *, tolerance=1e-5):
     """Write a fitted multi-stage classifier into one file that `load` predicts from.
 
     Each stage becomes an ONNX graph; thresholds, calibrations, classes, names and types of columns,
@@ -47,6 +47,9 @@ def export(model, path, X=None):
         Rows as the model takes them, some hundreds say. The export is checked on them before it is
         written. A dataframe tells the types of columns, which a model that was fitted on columns
         of several types needs.
+    tolerance : float, default=1e-5
+        How far probabilities of rows of X may be from the classifier's. A net in float32 may need
+        more for rows far from those that it was fitted on.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def export(model, path, X=None):
     told = manifest.to_json()
     if X is not None:
         served = ExportedClassifier(Manifest.from_json(told), parts)
-        _check_equal(served, inner, X, steps)
+        _check_equal(served, inner, X, steps, tolerance)
     return write_archive(Path(path), KIND, {MANIFEST: told, **parts})
 
 
@@ -224,12 +227,17 @@ def _column_types(model, X):
 
 def _kind(dtype):
     """Type of a column, as `skmsc.serving._inputs.TYPES` has it."""
+    dtype = getattr(getattr(dtype, "categories", None), "dtype", dtype)  # what pandas' are of
     told = str(dtype).lower()
     if told.startswith(("int", "uint")):
         return "int64"
     if told.startswith("float"):
         return "float64"
-    return "bool" if told.startswith("bool") else "str"
+    if told.startswith("bool"):
+        return "bool"
+    if told.startswith(_STRINGS):
+        return "str"
+    raise NotExportable(f"Columns of dtype {dtype} cannot be exported: use numbers or strings.")
 
 
 def _selects_columns(part):
@@ -262,25 +270,26 @@ def _versions():
     return found
 
 
-def _check_equal(served, model, X, steps):
+def _check_equal(served, model, X, steps, tolerance):
     """Raise where the graphs answer rows otherwise than the classifier."""
     inside = X
     for step in steps:
         inside = step.transform(inside)
     ours = model.route(inside)
     proba, stage = _run(served, model, X, inside)
-    same = stage == ours.stage
-    wrong = same & (np.abs(proba - ours.proba).max(axis=1) > _TOLERANCE)
+    same, apart_by = stage == ours.stage, np.abs(proba - ours.proba).max(axis=1)
+    wrong = same & (apart_by > tolerance)
     apart = np.flatnonzero(~same)
     if apart.size:
         acts = model._acting(model.stage_proba(take_rows(inside, apart)))
         gap = np.abs(acts - model.thresholds_)
         rows, first = np.arange(apart.size), np.minimum(stage, ours.stage)[apart]
-        wrong[apart] = gap[rows, first].min(axis=1) > _TOLERANCE
+        wrong[apart] = gap[rows, first].min(axis=1) > tolerance
     if wrong.any():
         raise NotExportable(
             f"The graphs answer {int(wrong.sum())} of {wrong.size} rows otherwise than the "
-            f"classifier, first row {int(wrong.argmax())}, at the stages "
+            f"classifier, by {apart_by[wrong].max():.2g} at most where tolerance={tolerance:g}; "
+            f"the first is row {int(wrong.argmax())}, and the stages are "
             f"{sorted({model._stage_names[k] for k in ours.stage[wrong]})}."
         )
 

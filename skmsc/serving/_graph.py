@@ -73,7 +73,7 @@ class Graph:
         else:
             self.table = [Block(name, 1, kind) for name, kind in inputs.columns]
             for name, _ in inputs.columns:  # tensors of the graph begin with a slash
-                if name in ("", SCORES, FEATURES) or name.startswith("/"):
+                if name in ("", SCORES) or name.startswith("/"):
                     raise self.refusal("inputs", f"a column cannot be named {name!r}")
 
     # --- nodes --------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 MATRIX = "X"  # name of the only input of a graph on a matrix
 SCORES = "scores"  # name of the output with the class scores of a stage
-FEATURES = "features"  # name of the output of transformers
+FEATURES = "/features"  # name of the output of transformers, which no column has
 
 # The types of columns, as NumPy calls them, and the ONNX tensor each becomes.
 TYPES = ("float64", "int64", "bool", "str")

@@ -4,21 +4,18 @@ What torch computes is written by torch's exporter, of the very functions that t
 what NumPy computes on top of it is added node by node. All weights are inside the graphs.
 """
 
-from importlib import import_module
 from itertools import count
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
+from skmsc.serving._graph import IR_VERSION, OPSET, Graph, chain, optional
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
 from skmsc.stacking import _LIMIT
 from skmsc.stages import is_skorch_net
 from skmsc.training.heads import FixedHead, ImprintHead, _Head
 from skmsc.trunks import RandomReLU, _is_learned, _is_module
-
-OPSET = 21  # of the main domain
-_IR_VERSION = 10
 
 
 def net_graph(net, n_features, name):
@@ -185,7 +182,7 @@ def heads_graph(model, inputs):
     graph = nodes.give(SCORES, len(model.classes_))
     if not before:
         return _take_columns(graph, inputs, name)
-    from skmsc.serving._scorer_graphs import chain, transformers_graph
+    from skmsc.serving._scorer_graphs import transformers_graph
 
     return chain(transformers_graph(before, inputs, name), graph)
 
@@ -321,22 +318,12 @@ def _is_ours(net, cls, method):
     return isinstance(net, cls) and getattr(type(net), method) is getattr(cls, method)
 
 
-def _optional(module):
-    """A module of the extra for serving."""
-    try:
-        return import_module(module)
-    except ImportError:
-        raise ImportError(
-            f"The export of nets needs {module}: install skmsc with its extra, skmsc[serving]."
-        ) from None
-
-
 def _exported(name, module, function, rows, takes, gives):
     """Graph of a function of a module; see `skmsc.neural._onnx.to_onnx`."""
     from skmsc.neural._onnx import to_onnx
 
     for needed in ("onnx", "onnxruntime", "onnxscript"):
-        _optional(needed)
+        optional(needed)
     try:
         return to_onnx(module, function, rows, takes=takes, gives=gives, opset=OPSET)
     except Exception as error:
@@ -351,26 +338,9 @@ def _take_columns(graph, inputs, name):
     """A graph on "X" that takes the columns of `inputs` in its place, where there are any."""
     if inputs.columns is None:
         return graph
-    onnx = _optional("onnx")
-    texts = [column for column, kind in inputs.columns if kind == "str"]
-    if texts:
-        raise NotExportable(
-            f"Stage {name!r}: a net takes numbers, and the columns {texts} are str."
-        )
-    # No column may have the name of something inside.
-    graph = onnx.compose.add_prefix(graph, "net/", rename_outputs=False)
-    inner = _Nodes(graph)
-    del inner.model.graph.input[:]
-    del inner.model.graph.node[:]
-    parts = []
-    for column, kind in inputs.columns:
-        inner.take(column, 1, kind)
-        parts.append(
-            column if kind == "float64" else inner.add("Cast", column, to=onnx.TensorProto.DOUBLE)
-        )
-    inner.add("Concat", *parts, output=f"net/{MATRIX}", axis=1)
-    inner.model.graph.node.extend(graph.graph.node)
-    return inner.model
+    rows = Graph(inputs, name)
+    table = rows.model(inputs, FEATURES, rows.matrix(rows.table, "a net"), inputs.n_features)
+    return chain(table, graph)
 
 
 class _Nodes:
@@ -383,11 +353,11 @@ class _Nodes:
     """
 
     def __init__(self, model=None):
-        onnx = _optional("onnx")
+        onnx = optional("onnx")
         self._helper, self._to_tensor = onnx.helper, onnx.numpy_helper.from_array
         self.model = onnx.ModelProto()
         if model is None:
-            self.model.ir_version = _IR_VERSION
+            self.model.ir_version = IR_VERSION
             self.model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
             self.model.graph.name = "graph"
         else:
@@ -396,14 +366,14 @@ class _Nodes:
         self._used = {part.name for part in (*graph.input, *graph.initializer)}
         self._used.update(name for node in graph.node for name in node.output)
 
-    def take(self, name, width, kind="float64"):
-        """Declare an input of shape (n, width)."""
-        self.model.graph.input.append(self._value(name, width, kind))
+    def take(self, name, width):
+        """Declare an input of shape (n, width), float64."""
+        self.model.graph.input.append(self._value(name, width))
         self._used.add(name)
 
     def give(self, name, width):
         """Declare an output of shape (n, width), float64, and return the model."""
-        self.model.graph.output.append(self._value(name, width, "float64"))
+        self.model.graph.output.append(self._value(name, width))
         return self.model
 
     def add(self, kind, *inputs, output=None, **attributes):
@@ -430,6 +400,6 @@ class _Nodes:
         self._used.add(name)
         return name
 
-    def _value(self, name, width, kind):
-        kind = self._helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    def _value(self, name, width):
+        kind = self._helper.np_dtype_to_tensor_dtype(np.dtype("float64"))
         return self._helper.make_tensor_value_info(name, kind, ["n", width])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from skmsc.serving._inputs import MATRIX
+from skmsc.serving._inputs import MATRIX, MISSING
 
 
 class Waiting:
@@ -163,11 +163,14 @@ def as_floats(values, what):
 
 
 def _as_kind(values, kind, name):
-    """Values of a column as "int64", "bool" or strings; raises where they would change."""
+    """Values of a column as int64, bool or strings; raises where they would change."""
     if kind == "str":
-        if not all(isinstance(value, str) for value in values.tolist()):
+        values = [
+            MISSING if value is None or value != value else value for value in values.tolist()
+        ]
+        if not all(isinstance(value, str) for value in values):
             raise ValueError(f"Column {name!r} must hold strings.")
-        return values.astype(object)
+        return np.array(values, dtype=object)
     floats = as_floats(values, f"Column {name!r}")
     made = floats.astype(np.bool_ if kind == "bool" else np.int64)
     if not np.array_equal(made, floats):

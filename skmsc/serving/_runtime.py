@@ -403,7 +403,10 @@ class _GraphStep:
     def run(self, arrays, fetched=None):
         """The same on the arrays themselves."""
         known = arrays if self.stage.fetch is None else self._joined(arrays, fetched)
-        scores, *given = self._run(self._outputs, {name: known[s] for name, s in self._inputs})
+        try:
+            scores, *given = self._run(self._outputs, {name: known[s] for name, s in self._inputs})
+        except Exception as error:  # of kinds of onnxruntime's own: an unknown category, say
+            raise ValueError(f"Stage {self.stage.name!r} refuses these rows: {error}") from error
         total = scores.item(0) + scores.item(1) if scores.size == 2 else scores.sum()
         if not isfinite(total):
             raise ValueError(f"Stage {self.stage.name!r} gave scores that are nan or infinite.")

@@ -1,11 +1,12 @@
 """Fitted stages as ONNX graphs that give the scores of the stage.
 
-Everything is written here node by node, in float64: converters give probabilities in float32,
-whose log-odds are off near 0 and 1, and round the thresholds of trees.
+What is common is written here node by node, in float64: converters give probabilities in float32,
+whose log-odds are off near 0 and 1, and round the thresholds of trees. skl2onnx writes the rest.
 """
 
 import numpy as np
 
+from skmsc.serving._converted import converted
 from skmsc.serving._graph import Block, Graph, chain, optional, width
 from skmsc.serving._inputs import FEATURES, SCORES
 from skmsc.serving._transformer_graphs import codes, transform
@@ -198,10 +199,12 @@ def _write(g, part, table, writers):
 
         return g.embed(net_graph(part, width(table), g.stage), table, part, SCORES)
     module = type(part).__module__.partition(".")[0]
-    if name not in writers or module not in ("sklearn", "lightgbm", "xgboost"):
-        known = ", ".join(sorted(writers))
-        raise g.refusal(part, f"there is no graph for this class; there is one for {known}")
-    return writers[name](g, part, table)
+    if name in writers and module in ("sklearn", "lightgbm", "xgboost"):
+        return writers[name](g, part, table)
+    if writers is _PROBA:
+        return converted(g, part, table)
+    known = ", ".join(sorted(writers))
+    raise g.refusal(part, f"there is no graph of its decision values; there is one for {known}")
 
 
 # What answers with the scores of one attribute.

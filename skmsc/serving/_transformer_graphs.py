@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skmsc.serving._converted import converted
 from skmsc.serving._graph import ML, Block, width
 from skmsc.serving._inputs import MISSING
 from skmsc.serving._tree_graphs import interpolated, segments
@@ -12,10 +13,12 @@ def transform(g, part, table):
     if part is None or (isinstance(part, str) and part == "passthrough"):
         return table
     write = _WRITERS.get(type(part).__name__)
-    if write is None or not type(part).__module__.startswith("sklearn."):
-        known = ", ".join(sorted(_WRITERS))
-        raise g.refusal(part, f"there is no graph for this class; there is one for {known}")
-    return write(g, part, table)
+    if write is not None and type(part).__module__.startswith("sklearn."):
+        return write(g, part, table)
+    n_features_out = getattr(part, "_n_features_out", None)
+    if n_features_out is None and hasattr(part, "get_feature_names_out"):
+        n_features_out = len(part.get_feature_names_out())
+    return [Block(converted(g, part, table), n_features_out)]
 
 
 # --- what contains others -----------------------------------------------------------------------
@@ -52,9 +55,30 @@ def _feature_union(g, union, table):
 
 
 def _function(g, function, table):
-    if function.func is not None:
-        raise g.refusal(function, f"it calls {function.func!r}, which no graph can")
-    return table
+    if function.func is None:
+        return table
+    write = next((write for known, write in _FUNCTIONS if known is function.func), None)
+    if write is None or function.kw_args:
+        known = ", ".join(f"np.{one.__name__}" for one, _ in _FUNCTIONS)
+        raise g.refusal(function, f"it calls {function.func!r}; what can be exported is {known}")
+    return [Block(write(g, g.matrix(table, function)), width(table))]
+
+
+_FUNCTIONS = (
+    (np.abs, lambda g, x: g.add("Abs", x)),
+    (np.exp, lambda g, x: g.add("Exp", x)),
+    (np.expm1, lambda g, x: g.add("Sub", g.add("Exp", x), np.array(1.0))),
+    (np.log, lambda g, x: g.add("Log", x)),
+    (np.log10, lambda g, x: g.add("Div", g.add("Log", x), np.log(10.0))),
+    (np.log1p, lambda g, x: g.add("Log", g.add("Add", x, np.array(1.0)))),
+    (np.log2, lambda g, x: g.add("Div", g.add("Log", x), np.log(2.0))),
+    (np.negative, lambda g, x: g.add("Neg", x)),
+    (np.reciprocal, lambda g, x: g.add("Reciprocal", x)),
+    (np.sign, lambda g, x: g.add("Sign", x)),
+    (np.sqrt, lambda g, x: g.add("Sqrt", x)),
+    (np.square, lambda g, x: g.add("Mul", x, x)),
+    (np.tanh, lambda g, x: g.add("Tanh", x)),
+)
 
 
 # --- scales -------------------------------------------------------------------------------------

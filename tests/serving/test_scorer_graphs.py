@@ -8,13 +8,15 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import make_classification
-from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.decomposition import PCA, KernelPCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     ExtraTreesClassifier,
     GradientBoostingClassifier,
@@ -25,6 +27,7 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import (
     LogisticRegression,
     LogisticRegressionCV,
@@ -33,7 +36,7 @@ from sklearn.linear_model import (
     SGDClassifier,
 )
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
-from sklearn.naive_bayes import BernoulliNB, GaussianNB
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
@@ -53,6 +56,7 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from sklearn.random_projection import GaussianRandomProjection
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -856,10 +860,14 @@ class Own(LogisticRegression):
 @pytest.mark.parametrize(
     "stage, match",
     [
-        (BernoulliNB(), "Stage 'final' cannot be exported: BernoulliNB: there is no graph"),
-        (Own(), "Own: there is no graph for this class"),
         (
-            make_pipeline(FunctionTransformer(np.abs), LogisticRegression()),
+            Own(),
+            "Stage 'final' cannot be exported: Own: there is no graph for this class",
+        ),
+        (AdaBoostClassifier(n_estimators=3), "AdaBoostClassifier: .* the operator TreeEnsemble"),
+        (make_pipeline(Nystroem(n_components=5), LogisticRegression()), "Nystroem: there is no"),
+        (
+            make_pipeline(FunctionTransformer(np.cumsum), LogisticRegression()),
             "FunctionTransformer: it calls",
         ),
         (DummyClassifier(strategy="stratified"), "DummyClassifier: strategy 'stratified'"),
@@ -907,3 +915,59 @@ def test_boosters_of_categories_that_are_not_strings_are_refused():
     ):
         with pytest.raises(NotExportable, match="encode"):
             scorer_graph(scorer_of(stage.fit(X, y), y), inputs)
+
+
+def run_alone(graph, X):
+    """What a graph gives, one at a time."""
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"X": X})
+
+
+# --- by skl2onnx ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "stage",
+    [
+        QuadraticDiscriminantAnalysis(),
+        make_pipeline(KernelPCA(3), LogisticRegression()),
+        make_pipeline(GaussianRandomProjection(3, random_state=0), LogisticRegression()),
+    ],
+    ids=["classifier", "transformer", "random projection"],
+)
+def test_what_has_no_graph_of_ours_is_written_by_skl2onnx(stage):
+    X, y = make_classification(200, 6, n_informative=4, n_redundant=0, random_state=0)
+    scorer = StageScorer.of("final", clone(stage).fit(X, y), np.array([0, 1]))
+    graph = scorer_graph(scorer, Inputs(6))
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (scores,) = session.run(["scores"], {"X": X})
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scores, scorer(X), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "negative",
+        "reciprocal",
+        "log1p",
+        "log",
+        "log2",
+        "log10",
+        "sqrt",
+        "square",
+        "exp",
+        "expm1",
+        "tanh",
+        "sign",
+        "abs",
+    ],
+)
+def test_functions_of_numpy(function):
+    function = getattr(np, function)
+    X = np.concatenate([np.geomspace(1e-12, 50.0, 30), np.linspace(0.1, 5, 30)]).reshape(-1, 2)
+    graph = transformers_graph([FunctionTransformer(function).fit(X)], Inputs(2), "final")
+    (found,) = run_alone(graph, X)
+    np.testing.assert_allclose(found, function(X), rtol=1e-14, atol=1e-15)
