@@ -140,10 +140,11 @@ class StageErrors:
 
     def message(self, names, fate):
         """What happened in words; `names` are those of the stages, `fate` tells of the rows."""
-        return "; ".join(
-            f"Stage {names[k]!r} raised {type(error).__name__} on {n_rows} rows, which {fate}: {error}"
-            for k, (n_rows, error) in sorted(self.seen.items())
-        )
+        told = []
+        for k, (n_rows, error) in sorted(self.seen.items()):
+            raised = f"Stage {names[k]!r} raised {type(error).__name__}"
+            told.append(f"{raised} on {n_rows} rows, which {fate}: {error}")
+        return "; ".join(told)
 
 
 def route(
