@@ -5,6 +5,7 @@ The oracle is the same model while all is well: what it answers at a stage, had 
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 
 import joblib
 import numpy as np
@@ -98,6 +99,12 @@ def heads(**params):
     return ComposableHeadClassifier(Asking("first_stage", 3), trunk, random_state=0, **params)
 
 
+@cache
+def fitted(make, mode):
+    """Such a model, which no test changes."""
+    return make(on_stage_error=mode).fit(X, y)
+
+
 @pytest.fixture(autouse=True)
 def exits_ask(monkeypatch):
     run_exit = MultiExitNet.run_exit
@@ -132,7 +139,7 @@ def routed(model, X, match):
 
 @LATER
 def test_rows_get_the_answer_of_the_stage_before(make, k, name):
-    model = make(on_stage_error="answer_earlier").fit(X, y)
+    model = fitted(make, "answer_earlier")
     usual, staged = model.route(X_NEW), list(model.staged_predict_proba(X_NEW))
     assert not usual.failed.any()
     failed = usual.stage >= k
@@ -158,7 +165,7 @@ def test_rows_get_the_answer_of_the_stage_before(make, k, name):
 
 @LATER
 def test_rows_become_alerts(make, k, name):
-    model = make(on_stage_error="alert").fit(X, y)
+    model = fitted(make, "alert")
     usual = model.route(X_NEW)
     failed = usual.stage >= k
     with Service.down(name):
@@ -194,7 +201,7 @@ def test_alerts_are_of_the_positive_class():
 
 @LATER
 def test_errors_go_on_by_default(make, k, name):
-    model = make().fit(X, y)
+    model = fitted(make, "raise")
     with Service.down(name), pytest.raises(ConnectionError, match="no answer"):
         model.predict(X_NEW)
 
@@ -204,14 +211,14 @@ def test_errors_go_on_by_default(make, k, name):
     ("make", "name"), [(cascade, "a"), (exits, "first_stage"), (heads, "first_stage")]
 )
 def test_errors_of_the_first_stage_go_on(make, name, mode):
-    model = make(on_stage_error=mode).fit(X, y)
+    model = fitted(make, mode)
     with Service.down(name), pytest.raises(ConnectionError, match="no answer"):
         model.predict(X_NEW)
 
 
 @BOTH_MODES
 def test_an_interrupt_goes_on(mode):
-    model = cascade(on_stage_error=mode).fit(X, y)
+    model = fitted(cascade, mode)
     with Service.down("b", KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
         model.predict(X_NEW)
 
@@ -219,7 +226,7 @@ def test_an_interrupt_goes_on(mode):
 @BOTH_MODES
 @pytest.mark.parametrize(("make", "name"), [(cascade, "c"), (exits, "exit_2"), (heads, "heads")])
 def test_fits_and_tuning_and_scores_of_all_stages_raise(make, name, mode):
-    model = make(on_stage_error=mode).fit(X, y)
+    model = fitted(make, mode)
     with Service.down(name):
         for call in (
             lambda: make(on_stage_error=mode).fit(X, y),
@@ -247,7 +254,7 @@ def test_scores_that_are_no_probabilities_are_an_error_of_the_stage():
 
 
 def test_of_rows_in_pieces_only_the_piece_fails(monkeypatch):
-    model = exits(on_stage_error="answer_earlier").fit(X, y)
+    model = fitted(exits, "answer_earlier")
     usual, staged = model.route(X_NEW), list(model.staged_predict_proba(X_NEW))
     waiting = np.flatnonzero(usual.stage >= 1)
     monkeypatch.setattr(early_exit, "_ROWS_AT_ONCE", 40)
@@ -310,7 +317,7 @@ def test_routing_marks_what_fails(seed):
 
 @LATER
 def test_reports_count_them(make, k, name):
-    model = make(on_stage_error="answer_earlier").fit(X, y)
+    model = fitted(make, "answer_earlier")
     usual = model.report(X, y)
     assert "failed" not in usual.columns
     weight = np.random.default_rng(0).integers(0, 3, size=len(y)).astype(float)
@@ -326,7 +333,7 @@ def test_reports_count_them(make, k, name):
 
 
 def test_a_report_with_labels_goes_on_without_the_retained_recall():
-    model = cascade(on_stage_error="answer_earlier").fit(X, y)
+    model = fitted(cascade, "answer_earlier")
     with Service.down("c"), pytest.warns(RuntimeWarning) as caught:
         report = model.report(X, y)
     told = [str(warning.message) for warning in caught]
@@ -337,7 +344,7 @@ def test_a_report_with_labels_goes_on_without_the_retained_recall():
 
 
 def test_a_monitor_goes_on():
-    model = cascade(on_stage_error="answer_earlier").fit(X, y)
+    model = fitted(cascade, "answer_earlier")
     with Service.down("c"), pytest.warns(RuntimeWarning, match="Stage 'c' raised"):
         report = model.monitor(X_NEW)
     assert report.columns["rows_in"][2] == 0
@@ -391,7 +398,7 @@ def test_through_pipelines_searches_and_cuts():
 
 
 def test_a_scorer_of_costs_counts_the_failed_stage():
-    model = cascade(on_stage_error="answer_earlier").fit(X, y)
+    model = fitted(cascade, "answer_earlier")
     usual = neg_mean_cost_scorer(model, X_NEW)
     with Service.down("c"), pytest.warns(RuntimeWarning):
         assert neg_mean_cost_scorer(model, X_NEW) == pytest.approx(usual)

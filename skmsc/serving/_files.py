@@ -11,6 +11,7 @@ import io
 import json
 import sys
 from collections import OrderedDict
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -80,9 +81,8 @@ def dump(model, path, *, trusted=()):
 
     names, nets = _trusted_by_caller(trusted)
     parts = _Exchange(before=_taking_apart())
-    given = parts(model)
     try:
-        data = skops_io.dumps(given, compression=ZIP_DEFLATED)
+        data = skops_io.dumps(parts(model), compression=ZIP_DEFLATED)
     except Exception as error:
         raise ValueError(f"This {type(model).__name__} cannot be written: {error}") from error
     _refuse_untrusted(data, names, f"This {type(model).__name__}")
@@ -106,9 +106,9 @@ def load_estimator(path, *, trusted=()):
     """Read an estimator from a file that `dump` wrote, running no code of the file.
 
     Types that are neither known to skmsc nor in `trusted` are refused before anything is made.
-    Known are the types of skmsc, the estimators of scikit-learn and torch's common layers; they are
-    given attributes and not called. Trees are checked to point into themselves and into the columns
-    that there are.
+    Known are the types of skmsc, the estimators of scikit-learn and torch's common layers; nothing
+    else is imported, made or called. Trees are checked to point into themselves and into the
+    columns that there are.
 
     The checksum tells that a file is whole, not who wrote it: a stranger's file cannot run code,
     but it may hold a model that answers what he likes.
@@ -145,7 +145,24 @@ def load_estimator(path, *, trusted=()):
 
     Examples
     --------
-    See `dump`.
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from skmsc.serving import dump, load_estimator
+    >>> X, y = make_classification(random_state=0)
+    >>> model = make_pipeline(FunctionTransformer(np.nan_to_num), LogisticRegression()).fit(X, y)
+    >>> path = Path(tempfile.mkdtemp()) / "model.skops"
+    >>> dump(model, path, trusted=["numpy.nan_to_num"])
+    >>> load_estimator(path)
+    Traceback (most recent call last):
+        ...
+    ValueError: The file '...' holds what is not trusted: ['numpy.nan_to_num']. ...
+    >>> load_estimator(path, trusted=["numpy.nan_to_num"]).score(X, y) > 0.8
+    True
     """
     from skops import io as skops_io
 
@@ -209,7 +226,7 @@ class _Exchange:
             values = [self(value) for value in part.values()]
             if _same(values, part.values()):
                 return part
-            new = part.copy()
+            new = copy(part)
             new.update(zip(part, values, strict=True))
             return new
         if isinstance(part, (list, tuple, set)):

@@ -106,9 +106,9 @@ _OF_MODULES = {
     "torch.utils.data.dataloader": ("DataLoader",),
 }
 
-# How skops makes what it finds. These take a name and give it attributes, or nothing at all.
+# How skops makes what it finds. These take what has a name as it is, or give it attributes.
 _NAMING = {"FunctionNode", "JsonNode", "ObjectNode", "TupleNode", "TypeNode"}
-# These call it, and may call what is theirs only. Others, which call anything, are not used.
+# These call it, and may call what is theirs only. Others, which call anything, are refused.
 _CALLING = {
     "BytearrayNode": ("builtins.bytearray",),
     "BytesNode": ("builtins.bytes",),
