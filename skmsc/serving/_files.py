@@ -168,9 +168,9 @@ def load_estimator(path, *, trusted=()):
 
     names, nets = _trusted_by_caller(trusted)
     data = Path(path).read_bytes()
-    record = _read_record(data, path)
+    versions = _read_versions(data, path)
     _refuse_untrusted(data, names, f"The file {str(path)!r}")
-    _warn_of_versions(record["versions"], path)
+    _warn_of_versions(versions, path)
     try:
         model = skops_io.loads(data, trusted=sorted(trusted_names() | names))
         model = _Exchange(after=lambda part: _put_together(part, nets))(model)
@@ -379,27 +379,26 @@ def _checksum(archive):
     return digest.hexdigest()
 
 
-def _read_record(data, path):
-    """What `dump` noted of a file, which is checked to be whole."""
+def _read_versions(data, path):
+    """Versions that `dump` noted in a file, which is checked to be whole."""
     try:
         with ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
-            record = json.loads(archive.read(_RECORD)) if _RECORD in names else None
-            whole = len(set(names)) == len(names)
-            whole = whole and record is not None and record["sha256"] == _checksum(archive)
-            known = record is not None and record["format"] == _FORMAT
-            versions = None if record is None else {**record["versions"]}
+            names, checksum = archive.namelist(), _checksum(archive)
+            record = {"format": None, "sha256": None, "versions": {}}
+            if _RECORD in names:
+                record = json.loads(archive.read(_RECORD))
+        found, noted, versions = (record[name] for name in ("format", "sha256", "versions"))
     except Exception as error:
         raise ValueError(f"The file {str(path)!r} is truncated or altered: {error}") from error
-    if record is None:
+    if found is None:
         raise ValueError(f"The file {str(path)!r} was not written by skmsc.serving.dump.")
-    if not known:
+    if found != _FORMAT:
         raise ValueError(
-            f"The file {str(path)!r} has format {record['format']!r}; this skmsc reads {_FORMAT}."
+            f"The file {str(path)!r} has format {found!r}; this skmsc reads {_FORMAT}."
         )
-    if not whole:
+    if len(set(names)) < len(names) or noted != checksum:
         raise ValueError(f"The file {str(path)!r} is altered: its checksum is another.")
-    return {"versions": versions}
+    return versions
 
 
 def _warn_of_versions(versions, path):
