@@ -8,12 +8,18 @@ import numpy as np
 from skmsc._acting import acting_scores, answered_class
 from skmsc._maps import Temperature
 
+# What becomes of rows at which a stage raises, by `on_stage_error`.
+INSTEAD = {
+    "answer_earlier": "are answered by the stage before",
+    "alert": "are answered as positive",
+}
+
 
 class Answers:
     """How raw scores become the answers of a multi-stage classifier.
 
     It reads ``_calibrations``, ``thresholds_``, ``alert_threshold_``, ``_positive``, ``_negative``,
-    ``_stage_names``, ``_gives_own_arrays`` and ``_measure`` of the classifier.
+    ``_stage_names``, ``_gives_own_arrays``, ``_measure`` and ``on_stage_error`` of the classifier.
     """
 
     def _acting(self, scores):
@@ -85,6 +91,19 @@ class Answers:
             other = below(kept[rows, 1 - answer], 1.0, self._other_limit[k, answer])
             kept[rows, answer], kept[rows, 1 - answer] = 1 - other, other
         return kept
+
+    def _answer_instead(self, k, scores):
+        """Answer of rows at which stage k > 0 raised, from their scores of the stage before."""
+        if self.on_stage_error == "answer_earlier":
+            return self._calibrated(k - 1, scores)
+        proba = np.zeros_like(scores)
+        proba[:, self._positive] = 1.0
+        return proba
+
+    def _find_alerts(self, routing):
+        """Mask of the rows that are alerts, as those are that a failed stage leaves for one."""
+        alerts = routing.proba[:, self._positive] >= self.alert_threshold_
+        return alerts | routing.failed if self.on_stage_error == "alert" else alerts
 
     def _answer_apart(self, k, scores):
         """What stage k answers where probabilities need not sum to 1, and are not made to."""

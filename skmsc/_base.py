@@ -8,14 +8,14 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from skmsc._answers import Answers
-from skmsc._checks import check_weight, warn
+from skmsc._answers import INSTEAD, Answers
+from skmsc._checks import check_choice, check_weight, warn
 from skmsc._rows import ChecksRows, without_none
 from skmsc._sklearn import CallbackSupportMixin, _num_samples, take_rows
 from skmsc.calibration import fit_calibrations
 from skmsc.reporting._monitor import ScoreReference, monitor_report
 from skmsc.reporting._report import stage_report, watch_steps
-from skmsc.routing import route
+from skmsc.routing import StageErrors, route
 from skmsc.thresholds import (
     StageScores,
     check_independent,
@@ -156,7 +156,7 @@ class MultiStageClassifier(
                 "AlertBudget or ExpectedCost, in fit or, also after a change of heads, in "
                 "tune_thresholds."
             )
-        return self._route(X).proba[:, self._positive] >= self.alert_threshold_
+        return self._find_alerts(self._route(X))
 
     def route(self, X):
         """Tell which stage answers each row, with what and at what cost.
@@ -326,7 +326,7 @@ class MultiStageClassifier(
         routing = self._route(X, watch_steps(self._steps(), see))
         answers, alerts = routing.proba.argmax(axis=1), None
         if self.alert_threshold_ is not None:
-            alerts = routing.proba[:, self._positive] >= self.alert_threshold_
+            alerts = self._find_alerts(routing)
         positive = None if codes is None else self._is_positive(codes)
         if positive is not None:
             positive &= weight > 0
@@ -335,7 +335,7 @@ class MultiStageClassifier(
             last_proba = np.full_like(routing.proba, np.nan)
             if kept:
                 last_proba[routing.stage == last] = np.concatenate(kept)
-            caught = self._caught(X, positive, last_proba)
+            caught = self._caught_or_unknown(X, positive, last_proba)
         return stage_report(
             self._stage_names,
             routing.stage,
@@ -348,8 +348,23 @@ class MultiStageClassifier(
             positive=positive,
             caught=caught,
             alerts=alerts,
+            failed=routing.failed,
             pos_label=self._pos_label(),
         )
+
+    def _caught_or_unknown(self, X, positive, last_proba):
+        """What `_caught` gives; None, with a warning, where the last stage raises and may."""
+        try:
+            return self._caught(X, positive, last_proba)
+        except Exception as error:
+            if self.on_stage_error == "raise":
+                raise
+            warn(
+                "The report tells no retained recall: the last stage, asked for the positives that "
+                f"do not reach it, raised {type(error).__name__}: {error}",
+                RuntimeWarning,
+            )
+            return None
 
     def monitor(self, X, y=None, *, reference=None, label_weight=None, sample_weight=None):
         """Compare new rows with earlier ones, such as those that the thresholds were set on.
@@ -522,8 +537,12 @@ default=None
         return needs_last_stage(thresholds)
 
     def _route(self, X, steps=None, answer=None):
-        """Routing of checked rows."""
-        return route(
+        """Routing of checked rows; warns of stages that raised, where it goes on."""
+        errors = None
+        if self.on_stage_error != "raise":
+            self._check_on_stage_error(self._positive is not None)  # it may be set after the fit
+            errors = StageErrors(self._answer_instead)
+        routing = route(
             steps or self._steps(),
             X,
             self.thresholds_,
@@ -531,7 +550,20 @@ default=None
             answer=answer or self._answer,
             acting=None if self._measure == "max_proba" else self._acting,
             pieces=self._pieces,
+            on_error=errors,
         )
+        if errors is not None and errors.seen:
+            warn(errors.message(self._stage_names, INSTEAD[self.on_stage_error]), RuntimeWarning)
+        return routing
+
+    def _check_on_stage_error(self, has_positive):
+        """Raise unless `on_stage_error` is valid for classes of which one is positive, or none."""
+        check_choice("on_stage_error", self.on_stage_error, ("raise", *INSTEAD))
+        if self.on_stage_error == "alert" and not has_positive:
+            raise ValueError(
+                "on_stage_error='alert' needs two classes, of which one is positive; use 'raise' "
+                "or 'answer_earlier'."
+            )
 
     def _stage_proba(self, X, early_only=False):
         """Scores of all stages on checked rows; those of the last one nan if it is not run."""

@@ -392,6 +392,7 @@ class ChangesClasses:
         cuts = self._cuts() if cuts is None else cuts
         screen = self._screen if screen is None else screen
         classes, columns = self._order_classes(changed.labels)
+        self._check_on_stage_error(len(classes) == 2)
         matrix = np.full((len(self._stage_names), len(classes)), np.inf)
         matrix[-1] = -np.inf
         if screen is not None:

@@ -117,6 +117,14 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     replay_size : int, default=0
         Rows of each class whose features are kept to train heads with that need rows ("logistic",
         "pairwise") when classes come. Heads from statistics need none.
+    on_stage_error : {"raise", "answer_earlier", "alert"}, default="raise"
+        What happens when a stage after the first raises an error at predict time. "raise": it goes
+        on. Else a warning tells the stage, how many rows and the error, `route` and `report` mark
+        the rows, and all rows of that run of the stage have, with "answer_earlier", the calibrated
+        probabilities of the stage before: this **fails open**, a row that should have been looked
+        at is answered by a cheaper stage; with "alert", for two classes, the positive class at
+        probability 1, and they are alerts. `fit`, `tune_thresholds`, `stage_proba` and
+        `staged_predict_proba` always raise, and so does an error of the first stage.
     n_jobs : int, default=None
         Jobs for the fits of the first stage.
     random_state : int, RandomState instance or None, default=None
@@ -223,6 +231,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         validation_fraction=0.1,
         calibration="temperature",
         replay_size=0,
+        on_stage_error="raise",
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -241,6 +250,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         self.validation_fraction = validation_fraction
         self.calibration = calibration
         self.replay_size = replay_size
+        self.on_stage_error = on_stage_error
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -408,10 +418,12 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             check_costly("first_stage", self.first_stage, X)
         costs = check_stage_costs(self.stage_costs, self._stage_names)
         metadata = self._take_row_metadata(fit_params)
+        n_classes = len(labels if expected is None else expected) + (self._unknown is not None)
+        self._check_on_stage_error(n_classes == 2)
         check_policy(
             self.thresholds,
             n_stages=len(self._stage_names),
-            n_classes=len(labels if expected is None else expected) + (self._unknown is not None),
+            n_classes=n_classes,
             untouched=self.validation_fraction is not None,
             stage_costs=costs,
             given=metadata,

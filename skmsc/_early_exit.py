@@ -112,6 +112,14 @@ default="uniform"
     cv : int, splitter or iterable, default=5
         Splits for the first stage's out-of-fold scores; it is fitted once for every split and once
         on all rows.
+    on_stage_error : {"raise", "answer_earlier", "alert"}, default="raise"
+        What happens when a stage after the first raises an error at predict time. "raise": it goes
+        on. Else a warning tells the stage, how many rows and the error, `route` and `report` mark
+        the rows, and all rows of that run of the stage have, with "answer_earlier", the calibrated
+        probabilities of the stage before: this **fails open**, a row that should have been looked
+        at is answered by a cheaper stage; with "alert", for two classes, the positive class at
+        probability 1, and they are alerts. `fit`, `tune_thresholds`, `stage_proba` and
+        `staged_predict_proba` always raise, and so does an error of the first stage.
     n_jobs : int, default=None
         Jobs for the fits of the first stage.
     random_state : int, RandomState instance or None, default=None
@@ -203,6 +211,7 @@ default="uniform"
         stage_costs=None,
         calibration="temperature",
         cv=5,
+        on_stage_error="raise",
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -217,6 +226,7 @@ default="uniform"
         self.stage_costs = stage_costs
         self.calibration = calibration
         self.cv = cv
+        self.on_stage_error = on_stage_error
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -354,6 +364,7 @@ default="uniform"
             )
         # Early stages may answer any class; of two the second is the one that reports count.
         self._negative, self._positive = None, 1 if len(self.classes_) == 2 else None
+        self._check_on_stage_error(self._positive is not None)
         self._measure = self.confidence
         if self.first_stage is not None:
             check_frozen("first_stage", self.first_stage, self.classes_, self.n_features_in_)

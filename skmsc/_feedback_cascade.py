@@ -129,6 +129,14 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         stage gives it; nothing else is learned from it, and it is in no score and no report. `cv`
         splits all rows, and unlabelled ones leave its test parts; for a search around the cascade
         `skmsc.model_selection.LabeledTestFolds` does that.
+    on_stage_error : {"raise", "answer_earlier", "alert"}, default="raise"
+        What happens when a stage after the first raises an error at predict time. "raise": it goes
+        on. Else a warning tells the stage, how many rows and the error, `route` and `report` mark
+        the rows, and all rows of that run of the stage have, with "answer_earlier", the calibrated
+        probabilities of the stage before: this **fails open**, a row that should have been looked
+        at is answered by a cheaper stage; with "alert", for two classes, the positive class at
+        probability 1, and they are alerts. `fit`, `tune_thresholds`, `stage_proba` and
+        `staged_predict_proba` always raise, and so does an error of the first stage.
     n_jobs : int, default=None
         Jobs for the fits of a stage.
     random_state : int, RandomState instance or None, default=None
@@ -233,6 +241,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         memory=None,
         store_oof=False,
         unlabeled_label=None,
+        on_stage_error="raise",
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -250,6 +259,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self.memory = memory
         self.store_oof = store_oof
         self.unlabeled_label = unlabeled_label
+        self.on_stage_error = on_stage_error
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -459,6 +469,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 f"{self.unlabeled_label!r}."
             )
         self._check_classes(y[used], None if sample_weight is None else sample_weight[used])
+        self._check_on_stage_error(self._positive is not None)
         for name, stage in pairs:
             check_frozen(name, stage, self.classes_, self.n_features_in_)
             check_costly(name, stage, X)

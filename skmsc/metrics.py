@@ -438,7 +438,8 @@ def neg_mean_cost_scorer(estimator, X, y=None, sample_weight=None):
     routing = model.route(X)
     if routing.cost is None:
         raise ValueError("The costs of the stages are not known: set stage_costs.")
-    return -mean_cost(routing.stage, model.stage_costs_, sample_weight=sample_weight)
+    ran = routing.stage + routing.failed  # the last stage that ran on each row
+    return -mean_cost(ran, model.stage_costs_, sample_weight=sample_weight)
 
 
 def retained_recall_scorer(estimator, X, y, sample_weight=None):

@@ -28,10 +28,14 @@ class Routing:
         Class probabilities of the answer. From an estimator's `route` method these are what
         `predict_proba` returns; from `skmsc.routing.route` the raw scores of the stage.
     cost : ndarray of shape (n_samples,) or None
-        Sum of the costs of the stages that ran on the row, in the units of the estimator's
-        ``stage_costs``; None where the costs are not known.
+        Sum of the costs of the stages that ran on the row, a failed one included, in the units of
+        the estimator's ``stage_costs``; None where the costs are not known.
     n_stages : int or None, default=None
         Number of stages; None where it is not known.
+    failed : ndarray of shape (n_samples,) of bool, default=None
+        Whether the stage that the row was passed to, ``stage + 1``, raised an error, so that the
+        answer is not what it would have been: see `on_stage_error` of the classifiers. None stands
+        for no row.
 
     Examples
     --------
@@ -45,6 +49,11 @@ class Routing:
     proba: np.ndarray
     cost: np.ndarray | None
     n_stages: int | None = None
+    failed: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.failed is None:
+            object.__setattr__(self, "failed", np.zeros(self.stage.size, dtype=bool))
 
     def shadow(self, share, *, random_state=None):
         """Mark rows to label although an early stage answered them, and weigh all labels.
@@ -106,10 +115,49 @@ class Routing:
     def __repr__(self):
         counts = np.bincount(self.stage, minlength=self.n_stages or 0).tolist()
         cost = "unknown" if self.cost is None else f"{np.mean(self.cost):.4g}"
-        return f"Routing({self.stage.size} rows, answered per stage {counts}, mean cost {cost})"
+        told = f"{self.stage.size} rows, answered per stage {counts}, mean cost {cost}"
+        n_failed = self.failed.sum()
+        return f"Routing({told}, {n_failed} failed)" if n_failed else f"Routing({told})"
 
 
-def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, pieces=None):
+class StageErrors:
+    """What stages raised while rows were routed; the `on_error` of `route` that goes on.
+
+    Parameters
+    ----------
+    instead : callable
+        ``instead(k, scores) -> proba`` gives the answer of rows at which stage k raised, from the
+        scores of the stage before, both of shape (n_rows, n_classes).
+    """
+
+    def __init__(self, instead):
+        self.instead = instead
+        self.seen = {}  # stage: [number of rows, first error]
+
+    def __call__(self, k, scores, error):
+        self.seen.setdefault(k, [0, error])[0] += len(scores)
+        return self.instead(k, scores)
+
+    def message(self, names, fate):
+        """What happened in words; `names` are those of the stages, `fate` tells of the rows."""
+        told = []
+        for k, (n_rows, error) in sorted(self.seen.items()):
+            raised = f"Stage {names[k]!r} raised {type(error).__name__}"
+            told.append(f"{raised} on {n_rows} rows, which {fate}: {error}")
+        return "; ".join(told)
+
+
+def route(
+    steps,
+    X,
+    thresholds,
+    stage_costs=None,
+    *,
+    answer=None,
+    acting=None,
+    pieces=None,
+    on_error=None,
+):
     """Run the stages in order, each only on the rows that are still waiting.
 
     Parameters
@@ -135,6 +183,12 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, p
     pieces : tuple of (int, int), default=None
         ``(k, n_rows)``: from step k on rows are routed so many at once, whose hidden features stay
         in the cache from one step to the next.
+    on_error : callable, default=None
+        ``on_error(k, scores, error) -> proba`` gives what rows are answered with where step k > 0
+        raises `error` on them, from the scores of step k - 1, both of shape (n_waiting, n_classes).
+        The rows are all those of that run of the step, of one piece where rows come in pieces; they
+        count as answered by step k - 1 and are marked as failed. What step 0 raises, and what is no
+        `Exception`, goes on. None: so does every error.
 
     Returns
     -------
@@ -158,16 +212,20 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, p
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     stage = np.zeros(n_samples, dtype=np.intp)
     proba = np.empty((n_samples, np.shape(thresholds)[1]))
-    _run(steps, 0, X, None, stage, proba, np.asarray(thresholds), answer, acting, pieces)
-    cost = None if stage_costs is None else np.cumsum(stage_costs)[stage]
-    return Routing(stage, proba, cost, len(steps))
+    failed = np.zeros(n_samples, dtype=bool)
+    out, how = (stage, proba, failed), (np.asarray(thresholds), answer, acting, on_error)
+    _run(steps, 0, X, None, None, out, how, pieces)
+    cost = None if stage_costs is None else np.cumsum(stage_costs)[stage + failed]
+    return Routing(stage, proba, cost, len(steps), failed)
 
 
-def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting, pieces):
+def _run(steps, first, carry, waiting, before, out, how, pieces):
     """Run the steps from `first` on; write where the waiting rows leave, and with what.
 
-    `waiting` are the indices of the rows that no stage has answered; None: all of them.
+    `waiting` are the indices of the rows that no stage has answered; None: all of them. `before`
+    are the scores that the step before gave them, where errors ask for these.
     """
+    (stage, proba, failed), (thresholds, answer, acting, on_error) = out, how
     for k in range(first, len(steps)):
         if pieces is not None and k == pieces[0]:
             n_rows = len(stage) if waiting is None else waiting.size
@@ -175,10 +233,16 @@ def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting,
                 for start in range(0, n_rows, pieces[1]):
                     rows = slice(start, min(start + pieces[1], n_rows))
                     mine = np.arange(rows.start, rows.stop) if waiting is None else waiting[rows]
-                    part = _take(carry, rows)
-                    _run(steps, k, part, mine, stage, proba, thresholds, answer, acting, None)
+                    part, known = _take(carry, rows), None if before is None else before[rows]
+                    _run(steps, k, part, mine, known, out, how, None)
                 return
-        scores, carry = steps[k](carry)
+        try:
+            scores, carry = steps[k](carry)
+        except Exception as error:
+            if on_error is None or k == 0:
+                raise
+            proba[waiting], failed[waiting] = on_error(k, before, error), True
+            return
         if k == len(steps) - 1:
             passed = np.empty(0, dtype=np.intp)
         else:
@@ -187,6 +251,8 @@ def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting,
             passed = np.flatnonzero(~reached)
         if waiting is not None:
             stage[waiting] = k
+        if on_error is not None:  # a copy, as the answers may overwrite the scores
+            before = scores[passed]
         if 4 * passed.size < len(scores):  # to leave out few rows costs more than to answer them
             proba[... if waiting is None else waiting] = _answers(answer, k, scores)
         elif passed.size < len(scores):

@@ -77,6 +77,7 @@ class NetStage(ClassifierMixin, BaseEstimator):
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with no_half_fit(self), own_random_numbers(seed, torch.device(net.device)):
             net.fit(X, codes.astype(np.float32 if one_output else np.int64))
+        net._set_training(False)  # now, so that predicting changes nothing
         self.net_, self.classes_ = net, classes
         self.n_features_in_ = X.shape[1]
         return self
@@ -95,6 +96,7 @@ class NetStage(ClassifierMixin, BaseEstimator):
         stage : NetStage
         """
         stage = cls(net)
+        net._set_training(False)  # as any prediction does
         stage.net_, stage.classes_ = net, np.asarray(net.classes_)
         return stage
 

@@ -29,6 +29,8 @@ class StageReport(StageTable):
         - ``cost``: mean cost of a row (of all rows) at the stage, in units of ``stage_costs``;
         - ``cost_share``: its share of the cost of all stages;
         - ``seconds``: time that the stage took for the rows that reached it, where it was measured;
+        - ``failed``: rows at which the stage raised an error, which count as answered by the stage
+          before: see `on_stage_error` of the classifiers; where there are any;
         - ``alerts``: answered rows that are alerts, where there is an ``alert_threshold_``;
         - ``positives_in``, ``positives_lost``: positives that reach the stage, and those that it
           answered as negative, as `predict` does; alerts have a cut of their own;
@@ -91,6 +93,7 @@ def stage_report(
     positive=None,
     caught=None,
     alerts=None,
+    failed=None,
     pos_label=None,
 ):
     """Build a `StageReport` from the routing of rows.
@@ -119,6 +122,8 @@ def stage_report(
         Whether the row is a positive that the last stage would catch.
     alerts : mask of shape (n_samples,), default=None
         Whether the row is an alert.
+    failed : mask of shape (n_samples,), default=None
+        Whether the stage after the one that answered the row raised an error.
     pos_label : label, default=None
         Class of the positives.
 
@@ -151,9 +156,14 @@ def stage_report(
         columns[f"answered_as_{label}"] = answered_by(answer == c)
     columns["passed"] = rows_in - answered
     columns["pass_rate"] = rows_in / n_rows
+    n_failed = np.zeros(n_stages)
+    if failed is not None and failed.any():
+        n_failed = columns["failed"] = np.bincount(
+            stage[failed] + 1, sample_weight[failed], minlength=n_stages
+        )
     mean_cost = None
     if stage_costs is not None:
-        columns["cost"] = rows_in / n_rows * stage_costs
+        columns["cost"] = (rows_in + n_failed) / n_rows * stage_costs
         mean_cost = float(columns["cost"].sum())
         columns["cost_share"] = columns["cost"] / (mean_cost or np.nan)
     if seconds is not None:

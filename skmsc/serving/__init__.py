@@ -10,6 +10,10 @@
     The file at work, by NumPy and onnxruntime only.
 ``_manifest.py``, ``_archive.py``
     What the file holds.
+``_files.py``, ``_trusted.py``, ``_trees.py``
+    Estimators in files whose loading runs no code; the types that they may hold; trees, checked.
+
+What is needed for a name is imported when it is asked for: `load` works without scikit-learn.
 """
 
 from importlib import import_module
@@ -18,16 +22,22 @@ _HOMES = {
     "ExportedClassifier": "_runtime",
     "NotExportable": "_inputs",
     "Step": "_runtime",
+    "dump": "_files",
     "export": "_export",
     "load": "_runtime",
+    "load_estimator": "_files",
 }
 __all__ = [*_HOMES]
 
 
 def __getattr__(name):
-    """Import a public name when it is asked for: `load` works where scikit-learn is missing."""
+    """Import a public name when it is asked for: PEP 562."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"skmsc.serving.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -114,6 +114,7 @@ def export(model, path, X=None, *, tolerance=1e-5):
         names=None if names is None else tuple(names.tolist()),
         columns=given.columns,
         allow_nan=bool(inner._accepts[1] if not steps else _allows_nan(steps[0])),
+        on_stage_error=inner.on_stage_error,
         prepared=prepared is not None,
         versions=_versions(),
     )

@@ -83,6 +83,8 @@ class Manifest:
         Names and types, where each column is an input of its own.
     allow_nan : bool
         Whether nan is a value like others.
+    on_stage_error : {"raise", "answer_earlier", "alert"}
+        What becomes of rows at which a later stage raises.
     prepared : bool
         Whether a graph of transformers runs before the stages.
     versions : dict of str to str
@@ -104,6 +106,7 @@ class Manifest:
     names: tuple | None
     columns: tuple | None
     allow_nan: bool
+    on_stage_error: str
     prepared: bool
     versions: dict
 

@@ -1,6 +1,7 @@
 """An exported classifier at work: NumPy and onnxruntime, neither scikit-learn nor torch."""
 
 import importlib
+import warnings
 from functools import cached_property
 from math import isfinite
 from typing import NamedTuple
@@ -8,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from skmsc._acting import reaches
-from skmsc._answers import Answers
+from skmsc._answers import INSTEAD, Answers
 from skmsc._maps import sigmoids
-from skmsc.routing import route
+from skmsc.routing import StageErrors, route
 from skmsc.serving._archive import read_archive
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES
 from skmsc.serving._manifest import KIND, MANIFEST, Manifest
@@ -39,7 +40,7 @@ class Step(NamedTuple):
     carry: Waiting | None
 
 
-def load(path, *, fetch=None, n_threads=1, sha256=None):
+def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
     """Load what `export` wrote, to predict with NumPy and onnxruntime only.
 
     Parameters
@@ -50,6 +51,9 @@ def load(path, *, fetch=None, n_threads=1, sha256=None):
         For stages that fetch features, by name: ``fetch(keys)`` as in `skmsc.CostlyFeatures`, where
         keys are NumPy arrays: of shape (n_rows,) for one column, (n_rows, n_columns) for several
         of a matrix, else a dict of column names to arrays.
+    on_stage_error : {"raise", "answer_earlier", "alert"}, default=None
+        What becomes of rows at which a later stage raises, its fetch for one; None: as in the
+        classifier.
     n_threads : int, default=1
         Threads that each stage computes with; 0: one for each core. One is quickest for single
         rows.
@@ -86,7 +90,8 @@ def load(path, *, fetch=None, n_threads=1, sha256=None):
     """
     parts = read_archive(path, KIND, sha256)
     manifest = Manifest.from_json(parts.pop(MANIFEST))
-    return ExportedClassifier(manifest, parts, fetch=fetch, n_threads=n_threads)
+    how = {"on_stage_error": on_stage_error, "n_threads": n_threads}
+    return ExportedClassifier(manifest, parts, fetch=fetch, **how)
 
 
 class ExportedClassifier(Answers):
@@ -100,7 +105,7 @@ class ExportedClassifier(Answers):
         Everything but the graphs.
     graphs : dict of str to bytes
         The graphs, "0.onnx" for stage 0, and "prepare.onnx" for transformers before all stages.
-    fetch, n_threads
+    fetch, on_stage_error, n_threads
         As in `load`.
 
     Attributes
@@ -123,7 +128,7 @@ class ExportedClassifier(Answers):
         Versions of the packages that the export was written with.
     """
 
-    def __init__(self, manifest, graphs, *, fetch=None, n_threads=1):
+    def __init__(self, manifest, graphs, *, fetch=None, on_stage_error=None, n_threads=1):
         names = [stage.name for stage in manifest.stages]
         self._fetch = _check_fetch(fetch, manifest.stages)
         self.classes_, self.stage_names = manifest.classes, names
@@ -133,6 +138,8 @@ class ExportedClassifier(Answers):
         if manifest.names is not None:
             self.feature_names_in_ = np.array(manifest.names, dtype=object)
         self._manifest = manifest
+        self.on_stage_error = manifest.on_stage_error if on_stage_error is None else on_stage_error
+        self._check_on_stage_error()
         self._check_rows = RowChecker(
             manifest.n_features, manifest.names, manifest.columns, manifest.allow_nan
         )
@@ -194,7 +201,11 @@ class ExportedClassifier(Answers):
             When these are no rows of the classifier.
         """
         if type(X) is np.ndarray and X.shape == self._zeros.shape and X.dtype == np.float64:
-            return self._one(X)
+            try:
+                return self._one(X)
+            except Exception:
+                if self.on_stage_error == "raise":
+                    raise
         return self._route(self._rows(X)).proba
 
     def alerts(self, X):
@@ -216,7 +227,7 @@ class ExportedClassifier(Answers):
         """
         if self.alert_threshold_ is None:
             raise ValueError("The classifier had no alert threshold when it was exported.")
-        return self.predict_proba(X)[:, self._positive] >= self.alert_threshold_
+        return self._find_alerts(self.route(X))
 
     def route(self, X):
         """Tell which stage answers each row, with what and at what cost.
@@ -248,7 +259,8 @@ class ExportedClassifier(Answers):
         Returns
         -------
         step : Step
-            With ``answered``, ``proba`` and ``carry``.
+            With ``answered``, ``proba`` and ``carry``. What a stage raises is raised, whatever
+            `on_stage_error` says.
 
         Examples
         --------
@@ -295,7 +307,9 @@ class ExportedClassifier(Answers):
         return Waiting({MATRIX: self._prepare.run([FEATURES], feed)[0]})
 
     def _route(self, rows):
-        return route(
+        """Routing of checked rows; warns of stages that raised, where it goes on."""
+        errors = None if self.on_stage_error == "raise" else StageErrors(self._answer_instead)
+        routing = route(
             self._steps,
             rows,
             self.thresholds_,
@@ -303,7 +317,23 @@ class ExportedClassifier(Answers):
             answer=self._answer,
             acting=None if self._measure == "max_proba" else self._acting,
             pieces=(0, _ROWS_AT_ONCE),
+            on_error=errors,
         )
+        if errors is not None and errors.seen:
+            told = errors.message(self.stage_names, INSTEAD[self.on_stage_error])
+            warnings.warn(told, RuntimeWarning, stacklevel=3)
+        return routing
+
+    def _check_on_stage_error(self):
+        """Raise unless `on_stage_error` is valid for these classes."""
+        valid = ["raise", *INSTEAD]
+        if self._manifest.positive is None:
+            valid.remove("alert")
+        if self.on_stage_error not in valid:
+            raise ValueError(
+                f"on_stage_error must be one of {valid}, for the classes {self.classes_.tolist()}; "
+                f"got {self.on_stage_error!r}."
+            )
 
     def _one(self, X):
         """Probabilities of a single row, with as little between the graphs as can be."""

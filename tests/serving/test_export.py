@@ -389,6 +389,42 @@ def test_fetches_that_are_none(costly):
         served.step(0, X, fetched=X)
 
 
+@pytest.mark.parametrize("fate", ["answer_earlier", "alert"])
+def test_a_fetch_that_fails(costly, fate):
+    model, path, X = costly
+
+    def fails(keys):
+        raise TimeoutError("no bureau")
+
+    served = serving.load(path, fetch={"stage0": fails}, on_stage_error=fate)
+    with pytest.warns(RuntimeWarning, match="Stage 'stage0' raised TimeoutError") as told:
+        routing = served.route(X)
+    assert told[0].filename == __file__ and len(told) == 1
+    passed = model.route(X).stage == 1
+    np.testing.assert_array_equal(routing.failed, passed)
+    assert (routing.stage == 0).all()
+    expected = next(iter(model.staged_predict_proba(X)))
+    if fate == "alert":
+        expected[passed] = [0.0, 1.0]
+    np.testing.assert_allclose(routing.proba, expected, rtol=0, atol=1e-5)
+    with pytest.warns(RuntimeWarning, match="on 1 rows"):
+        one = served.predict_proba(X[passed][:1])
+    np.testing.assert_allclose(one, expected[passed][:1], rtol=0, atol=1e-5)
+    with pytest.raises(TimeoutError):
+        serving.load(path, fetch={"stage0": fails}).predict(X)
+
+
+def test_on_stage_error_is_exported(exported, tmp_path):
+    X, y = rows()
+    model = cascade(on_stage_error="alert").fit(X, y)
+    serving.export(model, tmp_path / "m")
+    assert serving.load(tmp_path / "m").on_stage_error == "alert"
+    *_, path = exported("exits, margin")
+    for fate in ("alert", "ignore"):
+        with pytest.raises(ValueError, match=r"on_stage_error must be one of.*got '" + fate):
+            serving.load(path, on_stage_error=fate)
+
+
 def test_fetched_columns_of_a_dataframe(tmp_path):
     X, y = rows()
     table = pd.DataFrame(X, columns=list("abcdef")).assign(id=[f"c{i % 7}" for i in range(len(X))])
