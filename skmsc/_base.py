@@ -15,7 +15,7 @@ from skmsc._sklearn import CallbackSupportMixin, _num_samples, take_rows
 from skmsc.calibration import fit_calibrations
 from skmsc.reporting._monitor import ScoreReference, monitor_report
 from skmsc.reporting._report import stage_report, watch_steps
-from skmsc.routing import route
+from skmsc.routing import route, row_slices
 from skmsc.thresholds import (
     StageScores,
     check_independent,
@@ -111,8 +111,9 @@ class MultiStageClassifier(
         y : ndarray of shape (n_samples,)
             Most likely class by `predict_proba`.
         """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        return self._told(
+            self._check_rows(X), lambda routing: self.classes_[routing.proba.argmax(axis=1)]
+        )
 
     def predict_proba(self, X):
         """Predict class probabilities, running later stages only on rows that reach them.
@@ -129,7 +130,7 @@ class MultiStageClassifier(
             ``classes_``. Where an early stage answered, the class it answered is the likeliest,
             and where it dismissed the row the positive probability is below ``alert_threshold_``.
         """
-        return self.route(X).proba
+        return self._told(self._check_rows(X), lambda routing: routing.proba)
 
     def alerts(self, X):
         """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
@@ -156,7 +157,8 @@ class MultiStageClassifier(
                 "AlertBudget or ExpectedCost, in fit or, also after a change of heads, in "
                 "tune_thresholds."
             )
-        return self._route(X).proba[:, self._positive] >= self.alert_threshold_
+        cut, positive = self.alert_threshold_, self._positive
+        return self._told(X, lambda routing: routing.proba[:, positive] >= cut)
 
     def route(self, X):
         """Tell which stage answers each row, with what and at what cost.
@@ -531,20 +533,41 @@ default=None
             answer=answer or self._answer,
             acting=None if self._measure == "max_proba" else self._acting,
             pieces=self._pieces,
+            at_once=self._rows_at_once(X),
         )
+
+    def _told(self, X, tell, **how):
+        """What `tell` says of the routing of checked rows; of many rows no more is kept than that.
+
+        ``tell(routing)`` is an array with one entry for each row.
+        """
+        n_rows, at_once = _num_samples(X), self._rows_at_once(X)
+        if n_rows <= at_once:
+            return tell(self._route(X, **how))
+        told = None
+        for rows in row_slices(n_rows, at_once):
+            part = tell(self._route(take_rows(X, rows), **how))
+            if told is None:
+                told = np.empty((n_rows, *part.shape[1:]), dtype=part.dtype)
+            told[rows] = part
+        return told
 
     def _stage_proba(self, X, early_only=False):
         """Scores of all stages on checked rows; those of the last one nan if it is not run."""
         steps, n_rows = self._steps(), _num_samples(X)
         scores = np.full((n_rows, len(steps), len(self.classes_)), np.nan)
+        at_once = self._rows_at_once(X)
+        if n_rows > at_once:
+            for rows in row_slices(n_rows, at_once):
+                scores[rows] = self._stage_proba(take_rows(X, rows), early_only)
+            return scores
         if early_only:
             steps = steps[:-1]
         n_whole, n_at_once = self._pieces or (len(steps), n_rows)
         carry = X
         for k, step in enumerate(steps[:n_whole]):
             scores[:, k], carry = step(carry)
-        for start in range(0, n_rows if n_whole < len(steps) else 0, n_at_once):
-            rows = slice(start, start + n_at_once)
+        for rows in row_slices(n_rows if n_whole < len(steps) else 0, n_at_once):
             part = carry if n_at_once >= n_rows else take_rows(carry, rows)
             for k in range(n_whole, len(steps)):
                 scores[rows, k], part = steps[k](part)

@@ -109,7 +109,17 @@ class Routing:
         return f"Routing({self.stage.size} rows, answered per stage {counts}, mean cost {cost})"
 
 
-def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, pieces=None):
+def route(
+    steps,
+    X,
+    thresholds,
+    stage_costs=None,
+    *,
+    answer=None,
+    acting=None,
+    pieces=None,
+    at_once=None,
+):
     """Run the stages in order, each only on the rows that are still waiting.
 
     Parameters
@@ -135,6 +145,9 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, p
     pieces : tuple of (int, int), default=None
         ``(k, n_rows)``: from step k on rows are routed so many at once, whose hidden features stay
         in the cache from one step to the next.
+    at_once : int, default=None
+        Most rows that go through the steps together, so that what steps make of them fits in
+        memory: slices of X, one after the other. None: all rows.
 
     Returns
     -------
@@ -158,9 +171,20 @@ def route(steps, X, thresholds, stage_costs=None, *, answer=None, acting=None, p
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     stage = np.zeros(n_samples, dtype=np.intp)
     proba = np.empty((n_samples, np.shape(thresholds)[1]))
-    _run(steps, 0, X, None, stage, proba, np.asarray(thresholds), answer, acting, pieces)
+    thresholds = np.asarray(thresholds)
+    if at_once is None or n_samples <= at_once:
+        _run(steps, 0, X, None, stage, proba, thresholds, answer, acting, pieces)
+    else:
+        for rows in row_slices(n_samples, at_once):
+            mine, part = np.arange(rows.start, rows.stop), _take(X, rows)
+            _run(steps, 0, part, mine, stage, proba, thresholds, answer, acting, pieces)
     cost = None if stage_costs is None else np.cumsum(stage_costs)[stage]
     return Routing(stage, proba, cost, len(steps))
+
+
+def row_slices(n_rows, at_once):
+    """Slices of at most `at_once` rows that cover all, in order."""
+    return (slice(k, min(k + at_once, n_rows)) for k in range(0, n_rows, at_once))
 
 
 def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting, pieces):
@@ -172,8 +196,7 @@ def _run(steps, first, carry, waiting, stage, proba, thresholds, answer, acting,
         if pieces is not None and k == pieces[0]:
             n_rows = len(stage) if waiting is None else waiting.size
             if n_rows > pieces[1]:
-                for start in range(0, n_rows, pieces[1]):
-                    rows = slice(start, min(start + pieces[1], n_rows))
+                for rows in row_slices(n_rows, pieces[1]):
                     mine = np.arange(rows.start, rows.stop) if waiting is None else waiting[rows]
                     part = _take(carry, rows)
                     _run(steps, k, part, mine, stage, proba, thresholds, answer, acting, None)
