@@ -102,7 +102,7 @@ def anonymous_bytes(pid):
 
 
 def measure(model_path, rows_path, method):
-    """CPU seconds, bytes of the answer, and the peak beyond them and beyond what was there before."""
+    """CPU seconds, MB of the answer, and MB that the process grew by at its peak."""
     context = multiprocessing.get_context("spawn")
     mine, other = context.Pipe()
     process = context.Process(target=answer_all, args=(other, model_path, rows_path, method))
@@ -160,8 +160,9 @@ def main(arguments):
             "Another process reads its anonymous resident memory every 5 ms: that of NumPy, torch "
             "and all others, but not the pages of the file, which the system takes back when it "
             "needs them. *Peak beyond* is the highest reading, less that before the call and less "
-            "the bytes of the answer itself. One thread, whose CPU time is told. First stage: scaler and logistic "
-            "regression; it passes a tenth of the training rows, and more to the first exits. Then a net at its defaults.",
+            "the bytes of the answer itself. First stage: scaler and logistic regression, which "
+            "passes a tenth of the training rows on (early exit: a tenth reach the last exit); "
+            "then a net at its defaults. One thread; times are its CPU time.",
             expectation_table(expectations),
             table,
         ]
