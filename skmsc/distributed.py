@@ -4,9 +4,13 @@ Dask is an engine of its own: it reads the rows, moves them and computes, on the
 machine or on the workers of many. What is here tells it what to compute, and no more.
 """
 
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from threading import Lock
+from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -52,9 +56,9 @@ def predict(model, data, *, columns=None, keep=None):
     Notes
     -----
     With a distributed client the model is scattered to all workers when this function is called;
-    each of them gets and unpickles it once, however many partitions it answers. On dask's threads
-    it is not copied at all. Dask's scheduler "processes" pickles it for each partition: use a
-    ``LocalCluster`` instead.
+    each of them unpickles it once, however many partitions it answers, and the result has to be
+    computed on that cluster. On dask's threads it is not copied at all. Dask's scheduler
+    "processes" pickles it for each partition: use a ``LocalCluster`` instead.
 
     Examples
     --------
@@ -233,7 +237,7 @@ def _told(teller, model, data, columns, keep):
     none = teller.of_none()
     shape = {"drop_axis": 1} if none.ndim == 1 else {"chunks": (data.chunks[0], none.shape[1:])}
     return data.map_blocks(
-        _block, teller=teller, model=_shared(model), dtype=none.dtype, meta=none, **shape
+        _block, teller=teller, shared=_shared(model), dtype=none.dtype, meta=none, **shape
     )
 
 
@@ -270,17 +274,17 @@ def _told_of_frame(teller, model, data, columns, keep):
     return data.map_partitions(_part, _shared(model), **how, meta=meta)
 
 
-def _block(X, teller, model):
-    """What a teller says of a block of rows."""
-    return teller.of_rows(model, X) if len(X) else teller.of_none()
+def _block(X, teller, shared):
+    """What a teller says of a block of rows; one without rows needs no model."""
+    return teller.of_rows(shared.model, X) if len(X) else teller.of_none()
 
 
-def _part(frame, model, teller, columns, keep, named):
-    """What a teller says of a partition, a pandas dataframe; one without rows needs no model."""
+def _part(frame, shared, teller, columns, keep, named):
+    """What a teller says of a partition, a pandas dataframe."""
     import pandas as pd
 
     rows = frame[columns] if named else frame[columns].to_numpy()
-    told = pd.DataFrame(teller.columns(_block(rows, teller, model)), index=frame.index)
+    told = pd.DataFrame(teller.columns(_block(rows, teller, shared)), index=frame.index)
     if keep:
         return pd.concat([frame[keep], told], axis=1)
     return told["prediction"] if type(teller) is _Predictions else told
@@ -288,11 +292,34 @@ def _part(frame, model, teller, columns, keep, named):
 
 def _shared(model):
     """The model as an argument that dask hands to all tasks without sending it with each."""
+    shared = _Shared(uuid4().hex, model)
     client = getattr(_import("dask.base").get_scheduler(), "__self__", None)
     if client is None or client.asynchronous:
-        return _import("dask").delayed(model, traverse=False)
-    # A key that was used before may be forgotten at any moment, and the model sent once more.
-    return client.scatter(model, broadcast=True, hash=False)
+        return _import("dask").delayed(shared, traverse=False)
+    return client.scatter(shared, broadcast=True, hash=False)
+
+
+@dataclass(eq=False)
+class _Shared:
+    """A model that a process unpickles once, should it arrive there more than once."""
+
+    key: str
+    model: object
+
+    def __reduce__(self):
+        return _arrived, (self.key, _import("cloudpickle").dumps(self.model))
+
+
+_here, _arriving = WeakValueDictionary(), Lock()
+
+
+def _arrived(key, pickled):
+    """The `_Shared` of a key in this process."""
+    with _arriving:
+        shared = _here.get(key)
+        if shared is None:
+            shared = _here[key] = _Shared(key, pickle.loads(pickled))
+        return shared
 
 
 def _check_model(model, method):
