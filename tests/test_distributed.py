@@ -133,7 +133,7 @@ def test_parquet_in_and_scored_parquet_out(client, model, tmp_path):
         data = dd.read_parquet(tmp_path / "in")
         route(model, data, keep=["card"]).to_parquet(tmp_path / "out")
     scored = pd.read_parquet(tmp_path / "out")
-    assert len(list((tmp_path / "out").glob("*.parquet"))) == 4
+    assert len(list((tmp_path / "out").glob("*.parquet"))) > 1
     table = local_table(model, ROWS[list("abcdef")])
     pd.testing.assert_frame_equal(
         scored, pd.concat([ROWS[["card"]], table], axis=1), check_names=False
@@ -143,8 +143,9 @@ def test_parquet_in_and_scored_parquet_out(client, model, tmp_path):
 @inplace_of_dask
 def test_only_the_columns_used_are_read(model, tmp_path):
     dd.from_pandas(ROWS, npartitions=2).to_parquet(tmp_path / "in")
-    found = predict(model, dd.read_parquet(tmp_path / "in"), keep=["card"])
-    (read,) = found.optimize().find_operations(type(dd.read_parquet(tmp_path / "in").expr))
+    data = dd.read_parquet(tmp_path / "in")
+    found = predict(model, data, keep=["card"]).optimize(fuse=False)
+    (read,) = found.expr.find_operations(type(data.expr))
     assert set(read.columns) == {*"abcdef", "card"}
 
 
