@@ -31,6 +31,8 @@ The file list is the flow::
     What stages and errors cost, teams with few reviews; scorers for searches.
 ``model_selection/``
     A search over thresholds that fits nothing twice; splitters for late and missing labels.
+``distributed.py``
+    Rows of dask dataframes and arrays, answered by its workers.
 ``datasets.py``
     Simulated card transactions.
 
@@ -144,6 +146,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = (
     "calibration",
     "datasets",
+    "distributed",
     "metrics",
     "model_selection",
     "neural",

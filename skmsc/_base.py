@@ -15,7 +15,7 @@ from skmsc._sklearn import CallbackSupportMixin, _num_samples, take_rows
 from skmsc.calibration import fit_calibrations
 from skmsc.reporting._monitor import ScoreReference, monitor_report
 from skmsc.reporting._report import stage_report, watch_steps
-from skmsc.routing import StageErrors, route
+from skmsc.routing import StageErrors, route, row_slices
 from skmsc.thresholds import (
     StageScores,
     check_independent,
@@ -111,8 +111,9 @@ class MultiStageClassifier(
         y : ndarray of shape (n_samples,)
             Most likely class by `predict_proba`.
         """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        return self._told(
+            self._check_rows(X), lambda routing: self.classes_[routing.proba.argmax(axis=1)]
+        )
 
     def predict_proba(self, X):
         """Predict class probabilities, running later stages only on rows that reach them.
@@ -129,7 +130,7 @@ class MultiStageClassifier(
             ``classes_``. Where an early stage answered, the class it answered is the likeliest,
             and where it dismissed the row the positive probability is below ``alert_threshold_``.
         """
-        return self.route(X).proba
+        return self._told(self._check_rows(X), lambda routing: routing.proba)
 
     def alerts(self, X):
         """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
@@ -156,7 +157,7 @@ class MultiStageClassifier(
                 "AlertBudget or ExpectedCost, in fit or, also after a change of heads, in "
                 "tune_thresholds."
             )
-        return self._find_alerts(self._route(X))
+        return self._told(X, self._find_alerts)
 
     def route(self, X):
         """Tell which stage answers each row, with what and at what cost.
@@ -323,7 +324,7 @@ class MultiStageClassifier(
             if k == last:
                 kept.append(scores.copy())
 
-        routing = self._route(X, watch_steps(self._steps(), see))
+        routing = self._route(X, steps=watch_steps(self._steps(), see))
         answers, alerts = routing.proba.argmax(axis=1), None
         if self.alert_threshold_ is not None:
             alerts = self._find_alerts(routing)
@@ -444,7 +445,7 @@ default=None
         def see(k, scores, _):
             kept[k].append(keep(scores))
 
-        routing = self._route(X, watch_steps(self._steps(), see))
+        routing = self._route(X, steps=watch_steps(self._steps(), see))
         nothing = keep(np.empty((0, len(self.classes_))))
         return routing, [np.concatenate([nothing, *parts]) for parts in kept]
 
@@ -536,13 +537,34 @@ default=None
         """Whether a `thresholds` argument looks at the last stage's scores."""
         return needs_last_stage(thresholds)
 
-    def _route(self, X, steps=None, answer=None):
+    def _route(self, X, **how):
         """Routing of checked rows; warns of stages that raised, where it goes on."""
-        errors = None
-        if self.on_stage_error != "raise":
-            self._check_on_stage_error(self._positive is not None)  # it may be set after the fit
-            errors = StageErrors(self._answer_instead)
-        routing = route(
+        errors = self._errors()
+        routing = self._routed(X, errors, **how)
+        self._warn_of(errors)
+        return routing
+
+    def _told(self, X, tell, **how):
+        """What `tell` says of the routing of checked rows; of many rows no more is kept than that.
+
+        ``tell(routing)`` is an array with one entry for each row.
+        """
+        n_rows, at_once, errors = _num_samples(X), self._rows_at_once(X), self._errors()
+        if n_rows <= at_once:
+            told = tell(self._routed(X, errors, **how))
+        else:
+            told = None
+            for rows in row_slices(n_rows, at_once):
+                part = tell(self._routed(take_rows(X, rows), errors, **how))
+                if told is None:
+                    told = np.empty((n_rows, *part.shape[1:]), dtype=part.dtype)
+                told[rows] = part
+        self._warn_of(errors)
+        return told
+
+    def _routed(self, X, errors, steps=None, answer=None):
+        """Routing of checked rows; `errors` collects what stages raise, None lets them raise."""
+        return route(
             steps or self._steps(),
             X,
             self.thresholds_,
@@ -551,10 +573,20 @@ default=None
             acting=None if self._measure == "max_proba" else self._acting,
             pieces=self._pieces,
             on_error=errors,
+            at_once=self._rows_at_once(X),
         )
+
+    def _errors(self):
+        """What collects the errors of stages; None where they are raised."""
+        if self.on_stage_error == "raise":
+            return None
+        self._check_on_stage_error(self._positive is not None)  # it may be set after the fit
+        return StageErrors(self._answer_instead)
+
+    def _warn_of(self, errors):
+        """Warn once of all stages that raised."""
         if errors is not None and errors.seen:
             warn(errors.message(self._stage_names, INSTEAD[self.on_stage_error]), RuntimeWarning)
-        return routing
 
     def _check_on_stage_error(self, has_positive):
         """Raise unless `on_stage_error` is valid for classes of which one is positive, or none."""
@@ -569,14 +601,18 @@ default=None
         """Scores of all stages on checked rows; those of the last one nan if it is not run."""
         steps, n_rows = self._steps(), _num_samples(X)
         scores = np.full((n_rows, len(steps), len(self.classes_)), np.nan)
+        at_once = self._rows_at_once(X)
+        if n_rows > at_once:
+            for rows in row_slices(n_rows, at_once):
+                scores[rows] = self._stage_proba(take_rows(X, rows), early_only)
+            return scores
         if early_only:
             steps = steps[:-1]
         n_whole, n_at_once = self._pieces or (len(steps), n_rows)
         carry = X
         for k, step in enumerate(steps[:n_whole]):
             scores[:, k], carry = step(carry)
-        for start in range(0, n_rows if n_whole < len(steps) else 0, n_at_once):
-            rows = slice(start, start + n_at_once)
+        for rows in row_slices(n_rows if n_whole < len(steps) else 0, n_at_once):
             part = carry if n_at_once >= n_rows else take_rows(carry, rows)
             for k in range(n_whole, len(steps)):
                 scores[rows, k], part = steps[k](part)

@@ -3,6 +3,8 @@
 import contextlib
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
@@ -27,6 +29,11 @@ from skmsc.splits import takes_time
 from skmsc.thresholds import row_metadata, rows_needed
 
 _FLOATS = (np.float64, np.float32)
+
+# Rows that go through the stages together, fewer where _COPIES of them in float64 would take more
+# than scikit-learn's `working_memory`. So many that a call's own cost is lost among them, and so
+# few that 20 columns take some 40 MB. Fewer than _FEW_ROWS would gain nothing.
+_ROWS_AT_ONCE, _FEW_ROWS, _COPIES = 65_536, 256, 4
 
 
 class ChecksRows:
@@ -66,10 +73,20 @@ class ChecksRows:
             return False
         if X.shape[1] != self.n_features_in_ or not len(X) or hasattr(self, "feature_names_in_"):
             return False
-        if self._first_checks_all:
-            return True
+        if self._first_checks_all and len(X) <= self._rows_at_once(X):
+            return True  # of more rows, the first error may come late
         with np.errstate(over="ignore", invalid="ignore"):
             return bool(np.isfinite(X.sum()))
+
+    def _rows_at_once(self, X):
+        """How many rows are routed together, so that copies of them fit in memory."""
+        n_rows = _num_samples(X)
+        if n_rows <= _FEW_ROWS:
+            return n_rows
+        width = X.nnz / n_rows if issparse(X) else self.n_features_in_
+        bytes_per_row = 8 * _COPIES * (width + len(self.classes_))
+        room = get_config()["working_memory"] * 2**20
+        return max(min(_ROWS_AT_ONCE, int(room / bytes_per_row)), _FEW_ROWS)
 
     def _check_X_y(self, X, y):
         """X and y checked as scikit-learn does; of dataframes only names, count and length."""

@@ -58,7 +58,8 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
         one). Rows count by position: a fetch by a join must keep the order. (An index is ignored,
         but one that holds the keys of a single column in another order is refused.)
         What a row gets must not depend on the other rows, and `keys` must not be changed. Clones
-        share this object, so it may be the client of a service.
+        share this object, so it may be the client of a service. A classifier that routes many
+        rows some at a time calls it once each time.
     on : str, int or list of them, default=None
         Names or positions of the columns that `fetch` is given: one name or position as a 1-D
         array or Series, a list as two-dimensional. None: X as it is, of which all columns remain.

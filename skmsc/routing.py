@@ -157,6 +157,7 @@ def route(
     acting=None,
     pieces=None,
     on_error=None,
+    at_once=None,
 ):
     """Run the stages in order, each only on the rows that are still waiting.
 
@@ -189,6 +190,9 @@ def route(
         The rows are all those of that run of the step, of one piece where rows come in pieces; they
         count as answered by step k - 1 and are marked as failed. What step 0 raises, and what is no
         `Exception`, goes on. None: so does every error.
+    at_once : int, default=None
+        Most rows that go through the steps together, so that what steps make of them fits in
+        memory: slices of X, one after the other. None: all rows.
 
     Returns
     -------
@@ -214,9 +218,19 @@ def route(
     proba = np.empty((n_samples, np.shape(thresholds)[1]))
     failed = np.zeros(n_samples, dtype=bool)
     out, how = (stage, proba, failed), (np.asarray(thresholds), answer, acting, on_error)
-    _run(steps, 0, X, None, None, out, how, pieces)
+    if at_once is None or n_samples <= at_once:
+        _run(steps, 0, X, None, None, out, how, pieces)
+    else:
+        for rows in row_slices(n_samples, at_once):
+            mine = np.arange(rows.start, rows.stop)
+            _run(steps, 0, _take(X, rows), mine, None, out, how, pieces)
     cost = None if stage_costs is None else np.cumsum(stage_costs)[stage + failed]
     return Routing(stage, proba, cost, len(steps), failed)
+
+
+def row_slices(n_rows, at_once):
+    """Slices of at most `at_once` rows that cover all, in order."""
+    return (slice(k, min(k + at_once, n_rows)) for k in range(0, n_rows, at_once))
 
 
 def _run(steps, first, carry, waiting, before, out, how, pieces):
@@ -230,8 +244,7 @@ def _run(steps, first, carry, waiting, before, out, how, pieces):
         if pieces is not None and k == pieces[0]:
             n_rows = len(stage) if waiting is None else waiting.size
             if n_rows > pieces[1]:
-                for start in range(0, n_rows, pieces[1]):
-                    rows = slice(start, min(start + pieces[1], n_rows))
+                for rows in row_slices(n_rows, pieces[1]):
                     mine = np.arange(rows.start, rows.stop) if waiting is None else waiting[rows]
                     part, known = _take(carry, rows), None if before is None else before[rows]
                     _run(steps, k, part, mine, known, out, how, None)

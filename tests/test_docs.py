@@ -22,6 +22,8 @@ def test_there_is_code_to_run():
 
 
 @pytest.mark.slow
+# Of dask's reading and writing of Parquet with the newest pandas.
+@pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame")
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_code_runs(page):
     exec(compile(code_of(page), str(page), "exec"), {})

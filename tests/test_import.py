@@ -82,6 +82,11 @@ def test_public_names_need_no_optional_package():
     assert output_of(absent + "from skmsc import *\nprint('imported')").strip() == "imported"
 
 
+def test_dask_is_imported_only_when_used():
+    code = "import sys, skmsc\nskmsc.distributed.predict\nprint('dask' in sys.modules)"
+    assert output_of(code).strip() == "False"
+
+
 @pytest.mark.parametrize(
     "path",
     [

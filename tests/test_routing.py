@@ -59,6 +59,24 @@ def test_lazy_equals_eager_equals_row_by_row(seed):
         assert step.seen == np.flatnonzero(stage >= k).tolist()
 
 
+def test_rows_that_go_in_slices_are_answered_alike():
+    stage_proba, thresholds = random_case(0)
+    rows, costs = np.arange(len(stage_proba)), np.ones(4)
+    seen = []
+    steps = [CountingStep(stage_proba[:, k]) for k in range(4)]
+    sliced = route(
+        [lambda X: (seen.append(len(X)), steps[0](X))[1], *steps[1:]],
+        rows,
+        thresholds,
+        costs,
+        at_once=60,
+    )
+    together = route([CountingStep(stage_proba[:, k]) for k in range(4)], rows, thresholds, costs)
+    assert seen == [60, 60, 60, 20]
+    for name in ("stage", "proba", "cost"):
+        np.testing.assert_array_equal(getattr(sliced, name), getattr(together, name))
+
+
 @pytest.mark.parametrize(
     "as_rows",
     [np.asarray, sparse.csr_array, lambda X: pd.DataFrame(X, columns=["a", "b", "c"])],

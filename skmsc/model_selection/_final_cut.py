@@ -133,12 +133,14 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         def answer(k, scores):
             return model._answer(k, scores) if k < last else scores
 
-        routing = model._route(model._check_rows(X), answer=answer)
-        codes = routing.proba.argmax(axis=1)
-        decided = routing.stage == last
-        is_positive = routing.proba[decided, positive] >= self.final_cut
-        codes[decided] = np.where(is_positive, positive, 1 - positive)
-        return self.classes_[codes]
+        def decide(routing):
+            codes = routing.proba.argmax(axis=1)
+            decided = routing.stage == last
+            is_positive = routing.proba[decided, positive] >= self.final_cut
+            codes[decided] = np.where(is_positive, positive, 1 - positive)
+            return self.classes_[codes]
+
+        return model._told(model._check_rows(X), decide, answer=answer)
 
     def predict_proba(self, X):
         """Give the classifier's probabilities, which know of no cut.

@@ -16,11 +16,25 @@ def unwrap(estimator, X):
     TypeError
         When there is no multi-stage classifier inside.
     """
-    given = estimator
+    model, before = find_inside(estimator)
+    for steps in before:
+        X = steps.transform(X)
+    return model, X
+
+
+def find_inside(estimator):
+    """Give the multi-stage classifier inside an estimator, and the pipelines that rows pass first.
+
+    Raises
+    ------
+    TypeError
+        When there is no multi-stage classifier inside.
+    """
+    given, before = estimator, []
     while not hasattr(estimator, "stage_proba"):
         if isinstance(estimator, Pipeline):
             if len(estimator.steps) > 1:
-                X = estimator[:-1].transform(X)
+                before.append(estimator[:-1])
             estimator = estimator.steps[-1][1]
         elif isinstance(estimator, FrozenEstimator):
             estimator = estimator.estimator
@@ -32,7 +46,7 @@ def unwrap(estimator, X):
             raise TypeError(
                 f"There is no fitted multi-stage classifier in the {type(given).__name__} given."
             )
-    return estimator, X
+    return estimator, before
 
 
 def route(estimator, X):

@@ -78,7 +78,7 @@ class RowChecker:
         return Waiting({MATRIX: self._matrix(X)})
 
     def _matrix(self, X):
-        """A finite float64 array of shape (n_samples, n_features)."""
+        """A finite array of numbers, of shape (n_samples, n_features)."""
         if X.ndim != 2:
             raise ValueError(
                 f"Expected 2D array of shape (n_samples, {self.n_features}), got {X.ndim}D array "
@@ -93,7 +93,7 @@ class RowChecker:
                 f"X has {X.shape[1]} features, but the exported classifier is expecting "
                 f"{self.n_features} features as input."
             )
-        if X.dtype != np.float64:
+        if X.dtype.kind not in "fiub":
             X = as_floats(X, "X")
         self._check_finite(X, "X")
         return X

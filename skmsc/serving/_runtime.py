@@ -304,6 +304,8 @@ class ExportedClassifier(Answers):
         if self._prepare is None:
             return rows
         feed = {_graph_name(name): array for name, array in rows.arrays.items()}
+        if MATRIX in feed:
+            feed[MATRIX] = as_floats(feed[MATRIX], "X")
         return Waiting({MATRIX: self._prepare.run([FEATURES], feed)[0]})
 
     def _route(self, rows):
@@ -316,7 +318,7 @@ class ExportedClassifier(Answers):
             self.stage_costs_,
             answer=self._answer,
             acting=None if self._measure == "max_proba" else self._acting,
-            pieces=(0, _ROWS_AT_ONCE),
+            at_once=_ROWS_AT_ONCE,
             on_error=errors,
         )
         if errors is not None and errors.seen:
@@ -427,7 +429,10 @@ class _GraphStep:
 
     def __call__(self, rows, fetched=None):
         """Scores of shape (n_waiting, n_classes), and the rows with what later stages take."""
-        scores, arrays = self.run(rows.arrays, fetched)
+        arrays = rows.arrays
+        if MATRIX in arrays and arrays[MATRIX].dtype != np.float64:  # not yet, as rows are many
+            arrays = {**arrays, MATRIX: as_floats(arrays[MATRIX], "X")}
+        scores, arrays = self.run(arrays, fetched)
         return scores, arrays and Waiting(arrays)
 
     def run(self, arrays, fetched=None):
