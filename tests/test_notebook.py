@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
-
-nbformat = pytest.importorskip("nbformat")
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "fraud_detection.ipynb"
 
@@ -48,8 +48,6 @@ def test_complaints_are_found():
 
 @pytest.mark.slow
 def test_it_runs(notebook, tmp_path, monkeypatch):
-    nbclient = pytest.importorskip("nbclient")
-    pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONWARNINGS", "default")  # the kernel hides none
     client = nbclient.NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
