@@ -9,8 +9,6 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from sphinx_gallery.sorting import FileNameSortKey
-
 import skmsc
 
 DOCS = Path(__file__).parent
@@ -43,7 +41,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "backreferences_dir": "gallery/backreferences",
     "doc_module": ("skmsc",),
-    "within_subsection_order": FileNameSortKey,
+    "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_signature": False,
 }
