@@ -34,6 +34,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "groupwise"
+suppress_warnings = ["ref.term"]  # inherited docstrings name terms of scikit-learn's glossary
 numpydoc_show_class_members = False  # the template of a class has them
 
 sphinx_gallery_conf = {
@@ -91,6 +92,7 @@ def skip_what_others_define(app, what, name, obj, skip, options):
 
 
 def setup(app):
+    """Called by Sphinx."""
     copy_tables()
     app.connect("source-read", link_within_site)
     app.connect("autodoc-skip-member", skip_what_others_define)

@@ -116,7 +116,7 @@ class ExportedClassifier(Answers):
         Cost of running each stage on one row.
     n_features_in_ : int
         Number of columns of a row.
-    feature_names_in_ : ndarray of shape (n_features_in_,) of str
+    feature_names_in_ : ndarray of shape (`n_features_in_`,) of str
         Their names; only where the classifier was fitted with names.
     versions : dict of str to str
         Versions of the packages that the export was written with.
