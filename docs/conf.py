@@ -12,6 +12,12 @@ from pathlib import Path
 import skmsc
 
 DOCS = Path(__file__).parent
+# Where the classes are, by name: TabularNet -> skmsc.neural.TabularNet.
+REFERENCE = (DOCS / "reference" / "index.md").read_text(encoding="utf-8")
+PATHS = {
+    path.rpartition(".")[2]: path
+    for path in re.findall(r"~(skmsc\.(?:\w+\.)*[A-Z]\w+)$", REFERENCE, re.M)
+}
 
 project = "skmsc"
 author = copyright = "the skmsc developers"
@@ -77,8 +83,10 @@ def link_within_site(app, docname, source):
     text = re.sub(r"\((?:\.\./)+benchmarks/results/(\w+)\.md\)", r"(/measured/\1.md)", text)
     text = re.sub(r"\((?:\.\./)+examples/(plot_\w+)\.py\)", r"(/gallery/\1.rst)", text)
     if not docname.startswith(("reference/", "gallery/", "measured/")):
-        names = "|".join(name for name in skmsc.__all__ if name[0].isupper())
-        text = re.sub(rf"(?<![`\[\w])`({names})`", r"{py:obj}`~skmsc.\1`", text)
+        names = "|".join(PATHS)
+        text = re.sub(
+            rf"(?<![`\[\w])`({names})`", lambda found: f"{{py:obj}}`~{PATHS[found[1]]}`", text
+        )
     source[0] = text
 
 

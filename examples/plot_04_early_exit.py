@@ -97,7 +97,7 @@ for name, x, value in zip(names, cost, accuracy, strict=True):
 left.set(xlabel="mean cost of a row (all stages = 1)", ylabel="accuracy on new rows")
 left.set(xscale="log", title="Accuracy over cost, one fit")
 left.grid(color="0.9", which="both")
-left.margins(y=0.12)
+left.margins(x=0.08, y=0.12)
 left.legend(loc="lower right")
 
 before = np.zeros(len(budgets))
