@@ -52,6 +52,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_signature": False,
+    "parallel": True,  # as many examples at a time as sphinx has jobs, `-j 2`
 }
 
 html_theme = "pydata_sphinx_theme"
