@@ -1,4 +1,4 @@
-"""The site: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``.
+"""The site: ``python -m sphinx -j 2 -W --keep-going -b html docs docs/_build/html``.
 
 The gallery runs the examples, and a failing one fails the build. Examples that have not changed
 since the last build are not run again.
