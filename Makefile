@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint examples bench clean need-data
+.PHONY: help demo test test-slow lint examples docs bench clean need-data
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ examples: $(VENV)/.installed-dev  ## run every examples/plot_*.py, without a scr
 	@printf '%s\n' $(EXAMPLES) | $(ONE_THREAD) xargs -n 1 -P $(WORKERS) sh -c \
 		'said=$$($(BIN)/python "$$0" 2>&1); rc=$$?; printf "== %s\n%s\n" "$$0" "$$said"; exit $$rc'
 
+docs: $(VENV)/.installed-dev  ## the site in docs/_build/html, every example run; a warning is an error
+	$(ONE_THREAD) $(BIN)/python -m sphinx -j $(WORKERS) -W --keep-going -b html docs docs/_build/html
+
 bench: need-data $(VENV)/.installed-bench  ## DATA=folder: the benchmarks on the data sets in that folder
 	$(BIN)/python -m benchmarks.run --data '$(DATA)'
 
@@ -60,5 +63,6 @@ need-data:
 	@test -n '$(DATA)' || { echo 'make bench needs DATA=folder, the folder with the data sets' >&2; exit 2; }
 
 clean:  ## remove builds and caches, keep the environment
-	rm -rf build dist *.egg-info .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf build dist docs/_build docs/gallery docs/reference/generated docs/sg_execution_times.rst
+	rm -rf *.egg-info .import_linter_cache .pytest_cache .ruff_cache
 	find $(wildcard skmsc tests benchmarks examples) -name __pycache__ -type d -prune -exec rm -rf {} +

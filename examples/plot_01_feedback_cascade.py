@@ -171,6 +171,8 @@ left.set(
     title="Caught frauds that reach the net",
     ylim=(0, 1.03),
 )
+ticks = [0.002, 0.01, 0.05, 0.2, 1]
+left.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks], minor=False)
 left.legend(loc="lower right")
 right.plot(cost, ap, "o-", color="tab:blue", label="cascade")
 right.plot(1, alone["net alone"], "s", color="tab:orange", label="net alone")

@@ -135,6 +135,7 @@ for name, fraud in score.items():
     PrecisionRecallDisplay.from_predictions(
         y[~train], fraud, pos_label="fraud", name=name, ax=right
     )
-right.set(title="Days that no model saw")
+right.set(title="Days that no model saw", aspect="auto", xlabel="recall", ylabel="precision")
+right.legend(loc="upper right")
 figure.savefig("neural_stage.png", dpi=120)
 plt.show()

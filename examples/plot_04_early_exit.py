@@ -92,14 +92,12 @@ spent, score = np.array([curve[budget][:2] for budget in budgets]).T
 left.plot(spent, score, "o-", color="tab:blue", label="rows leave when an exit is sure")
 left.plot(cost, accuracy, "s--", color="tab:orange", label="all rows leave at one exit")
 for name, x, value in zip(names, cost, accuracy, strict=True):
-    right_of = (
-        {"xytext": (7, -13), "ha": "left"} if x < 0.9 else {"xytext": (0, -16), "ha": "right"}
-    )
-    left.annotate(name, (x, value), textcoords="offset points", fontsize=9, color="0.3", **right_of)
+    below = {"xytext": (7, -13), "ha": "left"} if x < 0.1 else {"xytext": (4, -16), "ha": "center"}
+    left.annotate(name, (x, value), textcoords="offset points", fontsize=9, color="0.3", **below)
 left.set(xlabel="mean cost of a row (all stages = 1)", ylabel="accuracy on new rows")
 left.set(xscale="log", title="Accuracy over cost, one fit")
 left.grid(color="0.9", which="both")
-left.margins(y=0.12)
+left.margins(x=0.08, y=0.12)
 left.legend(loc="lower right")
 
 before = np.zeros(len(budgets))

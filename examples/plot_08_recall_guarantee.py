@@ -87,9 +87,11 @@ for n_rows in (3000, 6000, 10_000):
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 bins = np.linspace(0.9, 1.0, 41)
+rates = np.linspace(min(map(min, pass_rate.values())), max(map(max, pass_rate.values())), 31)
 for (name, kept), colour in zip(recall.items(), ("tab:orange", "tab:blue"), strict=True):
-    left.hist(kept, bins, color=colour, alpha=0.6, label=name)
-    right.hist(pass_rate[name], 25, color=colour, alpha=0.6, label=name)
+    style = {"histtype": "stepfilled", "edgecolor": colour, "linewidth": 1.5, "label": name}
+    left.hist(kept, bins, color=(colour, 0.3), **style)
+    right.hist(pass_rate[name], rates, color=(colour, 0.3), **style)
 left.axvline(0.95, color="black", linestyle=":", label="the floor")
 left.set(xlabel="true retained recall", ylabel="samples", title="Does the floor hold?")
 right.set(xlabel="share of rows that pass", title="What it costs")

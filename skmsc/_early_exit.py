@@ -151,7 +151,7 @@ default="uniform"
         Multiply-adds of each stage for one row; None where those of some stage cannot be counted.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, when X was a dataframe with string column names.
 
     Raises

@@ -166,7 +166,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         Costs; None where they are unknown.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, when X was a dataframe with string column names.
     oof_stage_proba_ : ndarray of shape (n_samples, n_stages, n_classes)
         Out-of-fold scores, nan for rows that none gives; with ``store_oof=True``.

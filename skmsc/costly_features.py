@@ -76,7 +76,7 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
         dtypes, or ValueError is raised.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, when these are all strings.
 
     Notes

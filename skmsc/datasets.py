@@ -236,6 +236,7 @@ def make_card_transactions(
         Rows are in time order. With the attributes
 
         data : ndarray or DataFrame of shape (n_transactions, 15), float64
+            The features.
         target : ndarray or Series `is_fraud` of shape (n_transactions,), int64
             1 for fraud, 0 for honest.
         feature_names, costly_features, target_names : list of str
@@ -253,6 +254,7 @@ def make_card_transactions(
         scenario : ndarray of shape (n_transactions,), int64
             Kind of fraud, 0 for none. It leaks the target: never a feature.
         DESCR : str
+            What the data are.
 
     (X, y) : tuple
         `data` and `target`, with `return_X_y=True`.

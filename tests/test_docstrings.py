@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 from functools import cached_property
+from pathlib import Path
 
 import pytest
 from numpydoc.docscrape import NumpyDocString
@@ -168,6 +169,12 @@ def missing_defaults(obj):
 
 def test_there_is_something_to_check():
     assert OBJECTS
+
+
+def test_the_reference_has_every_public_object_once():
+    page = Path(__file__).parents[1] / "docs" / "reference" / "index.md"
+    listed = re.findall(r"^   ~?(skmsc\.[\w.]+)$", page.read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(path for path, _ in OBJECTS)
 
 
 @each_object

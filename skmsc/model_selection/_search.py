@@ -125,7 +125,7 @@ class ThresholdSearchCV(BaseSearchCV):
         Labels, sorted.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, when X was a dataframe with string column names.
 
     Raises

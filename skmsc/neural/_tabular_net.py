@@ -165,7 +165,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         Labels, sorted.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had names.
     n_iter_ : int
         Epochs that the net has been trained for, in all fits since the first.

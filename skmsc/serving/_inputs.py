@@ -14,7 +14,24 @@ MISSING = "\ue000missing"  # begins with a character of no script, so that no da
 
 
 class NotExportable(ValueError):
-    """A stage that cannot be written as an ONNX graph; the message tells which and why."""
+    """A stage that cannot be written as an ONNX graph; the message tells which and why.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from skmsc import FeedbackCascadeClassifier, serving
+    >>> X, y = make_classification(weights=[0.9], random_state=0)
+    >>> own = make_pipeline(FunctionTransformer(lambda X: X**3), LogisticRegression())
+    >>> cascade = FeedbackCascadeClassifier([("screen", own), ("final", own)], thresholds=0.1)
+    >>> try:
+    ...     serving.export(cascade.fit(X, y), "cascade.skmsc")
+    ... except serving.NotExportable as error:
+    ...     print(str(error).partition(":")[0])
+    Stage 'screen' cannot be exported
+    """
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,14 @@ class Step(NamedTuple):
         stop here.
     carry : Waiting or None
         The rows that pass, for the next step; None after the last stage.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmsc.serving import Step
+    >>> step = Step(np.array([True]), np.array([[0.9, 0.1]]), None)
+    >>> step.proba[step.answered]
+    array([[0.9, 0.1]])
     """
 
     answered: np.ndarray
@@ -105,7 +113,11 @@ class ExportedClassifier(Answers):
         Everything but the graphs.
     graphs : dict of str to bytes
         The graphs, "0.onnx" for stage 0, and "prepare.onnx" for transformers before all stages.
-    fetch, on_stage_error, n_threads
+    fetch : dict of str to callable, default=None
+        As in `load`.
+    on_stage_error : {"raise", "answer_earlier", "alert"}, default=None
+        As in `load`.
+    n_threads : int, default=1
         As in `load`.
 
     Attributes
@@ -122,10 +134,24 @@ class ExportedClassifier(Answers):
         Cost of running each stage on one row.
     n_features_in_ : int
         Number of columns of a row.
-    feature_names_in_ : ndarray of shape (n_features_in_,) of str
+    feature_names_in_ : ndarray of shape (`n_features_in_`,) of str
         Their names; only where the classifier was fitted with names.
     versions : dict of str to str
         Versions of the packages that the export was written with.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmsc import FeedbackCascadeClassifier, serving
+    >>> X, y = make_classification(weights=[0.9], random_state=0)
+    >>> stages = [("screen", LogisticRegression()), ("final", LogisticRegression(C=100.0))]
+    >>> cascade = FeedbackCascadeClassifier(stages, thresholds=0.1).fit(X, y)
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "cascade.skmsc"
+    >>> _ = serving.export(cascade, path)
+    >>> serving.load(path).route(X[:5]).stage.tolist() == cascade.route(X[:5]).stage.tolist()
+    True
     """
 
     def __init__(self, manifest, graphs, *, fetch=None, on_stage_error=None, n_threads=1):
