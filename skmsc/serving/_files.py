@@ -360,10 +360,9 @@ def _called(schema):
     called = {_name(node) for node in nodes if not may_make(node["__loader__"], _name(node))}
     for node in (node for node in nodes if node["__loader__"] == "DictNode"):
         keys = [key for types in all_like(node["key_types"]) for key in types["content"]]
-        kinds = [kind for key in keys for kind in all_like(key)]
-        called |= {
-            _name(kind) for kind in kinds if not may_make_key(kind["__loader__"], _name(kind))
-        }
+        for kind in (kind for key in keys for kind in all_like(key)):
+            if not may_make_key(kind["__loader__"], _name(kind)):
+                called.add(_name(kind))
     return called
 
 
