@@ -9,7 +9,7 @@ and dicts whose keys are no strings.
 import io
 import json
 import sys
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
@@ -343,26 +343,24 @@ def _refuse_untrusted(data, names, what):
 
 def _called(schema):
     """Names of what skops would call for a tree of types, though it is not for it to call."""
-    nodes, same, waiting = [], defaultdict(list), [schema]
+    nodes, waiting = [], [schema]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
             if "__loader__" in part:
                 nodes.append(part)
-                same[part.get("__id__")].append(part)
             waiting.extend(part.values())
         elif isinstance(part, list):
             waiting.extend(part)
 
-    def all_like(node):  # skops takes one node for all that have its number
-        return same[node["__id__"]] if node.get("__id__") else [node]
+    def with_like(some):  # skops takes one node for all that have its number
+        numbers = {node["__id__"] for node in some if node.get("__id__")}
+        return some + [node for node in nodes if node.get("__id__") in numbers]
 
     called = {_name(node) for node in nodes if not may_make(node["__loader__"], _name(node))}
-    for node in (node for node in nodes if node["__loader__"] == "DictNode"):
-        keys = [key for types in all_like(node["key_types"]) for key in types["content"]]
-        for kind in (kind for key in keys for kind in all_like(key)):
-            if not may_make_key(kind["__loader__"], _name(kind)):
-                called.add(_name(kind))
+    lists = with_like([node["key_types"] for node in nodes if node["__loader__"] == "DictNode"])
+    keys = with_like([key for types in lists for key in types["content"]])
+    called |= {_name(key) for key in keys if not may_make_key(key["__loader__"], _name(key))}
     return called
 
 
