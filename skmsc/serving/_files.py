@@ -380,7 +380,7 @@ def _read_versions(path):
     try:
         record = json.loads(read_archive(path, _KIND)[_RECORD])
         found, versions = record["format"], dict(record["versions"])
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"The file {str(path)!r} cannot be read: {error}") from error
     if found != _FORMAT:
         raise ValueError(
