@@ -276,7 +276,7 @@ def _told_of_frame(teller, model, data, columns, keep):
 
 def _block(X, teller, shared):
     """What a teller says of a block of rows; one without rows needs no model."""
-    return teller.of_rows(shared.model, X) if len(X) else teller.of_none()
+    return teller.of_rows(shared.model, X) if X.shape[0] else teller.of_none()
 
 
 def _part(frame, shared, teller, columns, keep, named):

@@ -132,18 +132,18 @@ class StageErrors:
 
     def __init__(self, instead):
         self.instead = instead
-        self.seen = {}  # stage: [number of rows, first error]
+        self.seen = {}  # stage: [number of rows, type and text of the first error]
 
     def __call__(self, k, scores, error):
-        self.seen.setdefault(k, [0, error])[0] += len(scores)
+        # The error itself would keep the rows that its traceback knows in memory.
+        self.seen.setdefault(k, [0, type(error).__name__, str(error)])[0] += len(scores)
         return self.instead(k, scores)
 
     def message(self, names, fate):
         """What happened in words; `names` are those of the stages, `fate` tells of the rows."""
         told = []
-        for k, (n_rows, error) in sorted(self.seen.items()):
-            raised = f"Stage {names[k]!r} raised {type(error).__name__}"
-            told.append(f"{raised} on {n_rows} rows, which {fate}: {error}")
+        for k, (n_rows, kind, error) in sorted(self.seen.items()):
+            told.append(f"Stage {names[k]!r} raised {kind} on {n_rows} rows, which {fate}: {error}")
         return "; ".join(told)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dask.dataframe.utils import assert_eq
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
@@ -120,6 +121,15 @@ def test_arrays_are_answered_as_the_model_answers(engine):
     np.testing.assert_array_equal(found.compute(), model.predict(ARRAY))
     np.testing.assert_allclose(proba.compute(), routing.proba, rtol=0, atol=1e-12)
     check_equal(route(model, data), local_table(model, X))
+
+
+def test_chunks_may_be_sparse():
+    rows = sparse.csr_array(ARRAY)
+    stages = [("screen", LogisticRegression()), ("final", LogisticRegression(C=5.0))]
+    model = cascade().set_params(stages=stages).fit(rows, Y)
+    data = da.from_array(ARRAY, chunks=(200, -1)).map_blocks(sparse.csr_array)
+    with dask.config.set(scheduler="synchronous"):
+        np.testing.assert_array_equal(predict(model, data).compute(), model.predict(rows))
 
 
 # Of dask's own writing and reading of an index.
@@ -285,6 +295,7 @@ def test_without_dask_the_error_tells_what_to_install(model, monkeypatch):
         predict(model, FRAME)
 
 
+@pytest.mark.slow
 def test_fits_are_the_same_on_dask_workers(client):
     model = cascade(store_oof=True)
     search = ThresholdSearchCV(model, [PassBudget(0.1), PassBudget(0.4)], scoring="accuracy", cv=2)

@@ -3,6 +3,7 @@
 The oracle is the same model while all is well: what it answers at a stage, had one to stop there.
 """
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -282,6 +283,21 @@ def test_of_rows_in_pieces_only_the_piece_fails(monkeypatch):
     expected = usual.proba.copy()
     expected[second], expected[third] = staged[1][second], staged[0][third]
     np.testing.assert_allclose(routing.proba, expected, atol=1e-6)
+
+
+def test_errors_keep_no_rows_in_memory():
+    class Rows(np.ndarray):
+        """An array that may be referred to weakly."""
+
+    def fails(carry):
+        raise ValueError("broken")
+
+    rows = np.zeros((4, 2)).view(Rows)
+    seen, errors = weakref.ref(rows), StageErrors(lambda k, scores: scores)
+    first = lambda carry: (np.full((4, 2), 0.5), carry)  # noqa: E731
+    assert route([first, fails], rows, np.ones((2, 2)), on_error=errors).failed.all()
+    del rows
+    assert seen() is None
 
 
 @pytest.mark.parametrize("seed", range(5))

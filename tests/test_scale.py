@@ -243,20 +243,24 @@ def anonymous_mb(pid):
 @pytest.mark.skipif(
     not STATUS.exists() or "RssAnon" not in STATUS.read_text(), reason="/proc does not tell memory"
 )
-def test_memory_beyond_a_mapping_and_the_answer_is_bounded(tmp_path):
+@pytest.mark.parametrize(
+    "names", [["cascade", "heads"], pytest.param(["exits"], marks=pytest.mark.slow)]
+)
+def test_memory_beyond_a_mapping_and_the_answer_is_bounded(names, tmp_path):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((N_ROWS, 20), dtype=np.float32)
     train, labels = rows[:2000], rows[:2000, 0] > 1
     rows.tofile(tmp_path / "rows")  # 32 MB; the scaler alone would make as much of it
     how = {"thresholds": PassBudget(0.2), "random_state": 0}
     first = scaled(LogisticRegression())
-    models = [
-        FeedbackCascadeClassifier(
+    models = {
+        "cascade": FeedbackCascadeClassifier(
             [("screen", first), ("final", scaled(GaussianNB()))], cv=2, **how
         ),
-        EarlyExitClassifier(first, MultiExitNet(width=8, max_epochs=3), cv=2, **how),
-        ComposableHeadClassifier(first, "passthrough", **how),
-    ]
+        "exits": EarlyExitClassifier(first, MultiExitNet(width=8, max_epochs=3), cv=2, **how),
+        "heads": ComposableHeadClassifier(first, "passthrough", **how),
+    }
+    models = [models[name] for name in names]
     paths = [tmp_path / str(k) for k in range(len(models))]
     for model, path in zip(models, paths, strict=True):
         joblib.dump(model.fit(train, labels), path)
@@ -285,7 +289,8 @@ def test_memory_beyond_a_mapping_and_the_answer_is_bounded(tmp_path):
 
 
 # --- joblib ------------------------------------------------------------------------------------
-def test_a_fit_is_the_same_on_any_backend():
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+def test_a_fit_is_the_same_on_any_backend(backend):
     model = FeedbackCascadeClassifier(
         [
             ("screen", scaled(LogisticRegression())),
@@ -299,13 +304,12 @@ def test_a_fit_is_the_same_on_any_backend():
     )
     search = ThresholdSearchCV(model, [PassBudget(0.1), PassBudget(0.4)], scoring="f1", cv=2)
     expected, found = clone(model).fit(X, Y), clone(search).fit(X, Y)
-    for backend in ("threading", "loky"):
-        with joblib.parallel_config(backend=backend):
-            other = clone(model).set_params(n_jobs=2).fit(X, Y)
-            searched = clone(search).set_params(n_jobs=2).fit(X, Y)
-        np.testing.assert_array_equal(other.oof_stage_proba_, expected.oof_stage_proba_)
-        np.testing.assert_array_equal(other.thresholds_, expected.thresholds_)
-        np.testing.assert_array_equal(other.predict_proba(X), expected.predict_proba(X))
-        for name in ("mean_test_score", "std_test_score"):
-            np.testing.assert_array_equal(searched.cv_results_[name], found.cv_results_[name])
-        np.testing.assert_array_equal(searched.predict_proba(X), found.predict_proba(X))
+    with joblib.parallel_config(backend=backend):
+        other = clone(model).set_params(n_jobs=2).fit(X, Y)
+        searched = clone(search).set_params(n_jobs=2).fit(X, Y)
+    np.testing.assert_array_equal(other.oof_stage_proba_, expected.oof_stage_proba_)
+    np.testing.assert_array_equal(other.thresholds_, expected.thresholds_)
+    np.testing.assert_array_equal(other.predict_proba(X), expected.predict_proba(X))
+    for name in ("mean_test_score", "std_test_score"):
+        np.testing.assert_array_equal(searched.cv_results_[name], found.cv_results_[name])
+    np.testing.assert_array_equal(searched.predict_proba(X), found.predict_proba(X))

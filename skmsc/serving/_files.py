@@ -6,7 +6,6 @@ before and put together after: skorch nets and tensors (skorch itself restores n
 and dicts whose keys are no strings.
 """
 
-import hashlib
 import io
 import json
 import sys
@@ -17,15 +16,17 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
 from skmsc._checks import warn
+from skmsc.serving._archive import read_archive, write_archive
 from skmsc.serving._trees import check_trees
-from skmsc.serving._trusted import may_make, trusted_names
+from skmsc.serving._trusted import may_make, may_make_key, trusted_names
 
-_RECORD = "skmsc.json"  # what the archive holds besides what skops reads
+_KIND = "skmsc estimator"
+_RECORD = "skmsc.json"  # what the archive holds besides what skops reads, and checksums
 _FORMAT = 1
 _PACKAGES = ("skmsc", "scikit-learn", "numpy")
 _NET_PACKAGES = ("torch", "skorch")  # recorded where there are nets
@@ -82,7 +83,7 @@ def dump(model, path, *, trusted=()):
     names, nets = _trusted_by_caller(trusted)
     parts = _Exchange(before=_taking_apart())
     try:
-        data = skops_io.dumps(parts(model), compression=ZIP_DEFLATED)
+        data = skops_io.dumps(parts(model))
     except Exception as error:
         raise ValueError(f"This {type(model).__name__} cannot be written: {error}") from error
     _refuse_untrusted(data, names, f"This {type(model).__name__}")
@@ -91,15 +92,10 @@ def dump(model, path, *, trusted=()):
         raise ValueError(_told(f"This {type(model).__name__}", strange))
     _check_importable(names | nets)
     packages = _PACKAGES + (_NET_PACKAGES if any(parts.seen("PlainNet", "PlainTensor")) else ())
-    buffer = io.BytesIO(data)
-    with ZipFile(buffer, "a", compression=ZIP_DEFLATED) as archive:
-        record = {
-            "format": _FORMAT,
-            "versions": {package: version(package) for package in packages},
-            "sha256": _checksum(archive),
-        }
-        archive.writestr(_RECORD, json.dumps(record, indent=2))
-    Path(path).write_bytes(buffer.getbuffer())
+    record = {"format": _FORMAT, "versions": {package: version(package) for package in packages}}
+    with ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    write_archive(path, _KIND, {**members, _RECORD: json.dumps(record, indent=2).encode()})
 
 
 def load_estimator(path, *, trusted=()):
@@ -167,8 +163,8 @@ def load_estimator(path, *, trusted=()):
     from skops import io as skops_io
 
     names, nets = _trusted_by_caller(trusted)
+    versions = _read_versions(path)
     data = Path(path).read_bytes()
-    versions = _read_versions(data, path)
     _refuse_untrusted(data, names, f"The file {str(path)!r}")
     _warn_of_versions(versions, path)
     try:
@@ -336,11 +332,7 @@ def _refuse_untrusted(data, names, what):
 
     try:
         with ZipFile(io.BytesIO(data)) as archive:
-            called = {
-                name
-                for loader, name in _made(json.loads(archive.read("schema.json")))
-                if not may_make(loader, name)
-            }
+            called = _called(json.loads(archive.read("schema.json")))
         found = set(skops_io.get_untrusted_types(data=data))
     except Exception as error:
         raise ValueError(f"{what} is no readable tree of types: {error}") from error
@@ -349,17 +341,31 @@ def _refuse_untrusted(data, names, what):
         raise ValueError(_told(what, strange))
 
 
-def _made(schema):
-    """Loader and name of all that a tree of types has made."""
-    waiting = [schema]
+def _called(schema):
+    """Names of what skops would call for a tree of types, though it is not for it to call."""
+    nodes, waiting = [], [schema]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
             if "__loader__" in part:
-                yield part["__loader__"], f"{part['__module__']}.{part['__class__']}"
+                nodes.append(part)
             waiting.extend(part.values())
         elif isinstance(part, list):
             waiting.extend(part)
+
+    def with_like(some):  # skops takes one node for all that have its number
+        numbers = {node["__id__"] for node in some if node.get("__id__")}
+        return some + [node for node in nodes if node.get("__id__") in numbers]
+
+    called = {_name(node) for node in nodes if not may_make(node["__loader__"], _name(node))}
+    lists = with_like([node["key_types"] for node in nodes if node["__loader__"] == "DictNode"])
+    keys = with_like([key for types in lists for key in types["content"]])
+    called |= {_name(key) for key in keys if not may_make_key(key["__loader__"], _name(key))}
+    return called
+
+
+def _name(node):
+    return f"{node['__module__']}.{node['__class__']}"
 
 
 def _told(what, strange):
@@ -369,35 +375,17 @@ def _told(what, strange):
     )
 
 
-def _checksum(archive):
-    """SHA-256 of all members but the record, by name, length and content."""
-    digest = hashlib.sha256()
-    for name in sorted(set(archive.namelist()) - {_RECORD}):
-        content = archive.read(name)
-        digest.update(f"{name}\n{len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def _read_versions(data, path):
+def _read_versions(path):
     """Versions that `dump` noted in a file, which is checked to be whole."""
     try:
-        with ZipFile(io.BytesIO(data)) as archive:
-            names, checksum = archive.namelist(), _checksum(archive)
-            record = {"format": None, "sha256": None, "versions": {}}
-            if _RECORD in names:
-                record = json.loads(archive.read(_RECORD))
-        found, noted, versions = (record[name] for name in ("format", "sha256", "versions"))
-    except Exception as error:
-        raise ValueError(f"The file {str(path)!r} is truncated or altered: {error}") from error
-    if found is None:
-        raise ValueError(f"The file {str(path)!r} was not written by skmsc.serving.dump.")
+        record = json.loads(read_archive(path, _KIND)[_RECORD])
+        found, versions = record["format"], dict(record["versions"])
+    except (LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"The file {str(path)!r} cannot be read: {error}") from error
     if found != _FORMAT:
         raise ValueError(
             f"The file {str(path)!r} has format {found!r}; this skmsc reads {_FORMAT}."
         )
-    if len(set(names)) < len(names) or noted != checksum:
-        raise ValueError(f"The file {str(path)!r} is altered: its checksum is another.")
     return versions
 
 

@@ -77,6 +77,10 @@ def _check_tree(part):
             bool(((child > own[inner]) & (child < tree.node_count)).all()),
             "children are not among the nodes",
         )
+    depth, level = 0, np.zeros(1, dtype=int)
+    while (level := level[inner[level]]).size:
+        depth, level = depth + 1, np.unique([left[level], right[level]])
+    _require(tree.max_depth >= depth, "it is deeper than it says")  # it is asked for a path's room
     columns = feature[inner]
     _require(bool(((columns >= 0) & (columns < n_features)).all()), "a feature is no column")
     _require(len(tree.value) == tree.node_count, "nodes lack values")

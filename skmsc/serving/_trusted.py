@@ -126,6 +126,7 @@ _CALLING = {
     "SparseMatrixNode": ("scipy.sparse.",),
     "TreeNode": ("sklearn.tree._tree.Tree",),
 }
+_OF_KEYS = {"builtins.bool", "builtins.float", "builtins.int", "builtins.str"}
 
 
 def may_make(loader, name):
@@ -134,6 +135,11 @@ def may_make(loader, name):
         name == known or (known.endswith(".") and name.startswith(known))
         for known in _CALLING.get(loader, ())
     )
+
+
+def may_make_key(loader, name):
+    """Whether skops may call what has this name, by this loader, with the text of a dict's key."""
+    return loader == "TypeNode" and name in _OF_KEYS
 
 
 @cache
