@@ -125,8 +125,13 @@ class Manifest:
     @classmethod
     def from_json(cls, content):
         """Raises ValueError where the format is not the one known here."""
-        told = json.loads(content)
-        found = told.pop("format", None)
+        try:
+            told = json.loads(content)
+            found = told.pop("format", None)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                "The export has a manifest that is not what `export` writes."
+            ) from error
         if found != FORMAT:
             raise ValueError(
                 f"The export has format {found!r}, and this version of skmsc reads {FORMAT}: load "
