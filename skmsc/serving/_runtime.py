@@ -325,7 +325,10 @@ class ExportedClassifier(Answers):
         feed = {_graph_name(name): array for name, array in rows.arrays.items()}
         if MATRIX in rows.arrays:
             feed[MATRIX] = as_floats(feed[MATRIX], "X")
-        return Waiting({MATRIX: self._prepare.run([FEATURES], feed)[0]})
+        prepared = self._prepare.run([FEATURES], feed)[0]
+        if np.isinf(prepared).any():
+            raise ValueError("What the pipeline made of X contains infinity.")
+        return Waiting({MATRIX: prepared})
 
     def _route(self, rows):
         """Routing of checked rows; warns of stages that raised, where it goes on."""

@@ -61,6 +61,7 @@ def _function(g, function, table):
     if write is None or function.kw_args:
         known = ", ".join(f"np.{one.__name__}" for one, _ in _FUNCTIONS)
         raise g.refusal(function, f"it calls {function.func!r}; what can be exported is {known}")
+    g.makes_infinity = True  # the logarithm of 0, say
     return [Block(write(g, g.matrix(table, function)), width(table))]
 
 
