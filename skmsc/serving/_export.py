@@ -17,7 +17,7 @@ from skmsc._early_exit import EarlyExitClassifier
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
 from skmsc._sklearn import _num_samples, is_dataframe, take_rows
 from skmsc.serving._archive import write_archive
-from skmsc.serving._inputs import MATRIX, SCORES, Inputs, NotExportable
+from skmsc.serving._inputs import SCORES, Inputs, NotExportable
 from skmsc.serving._manifest import KIND, MANIFEST, Fetch, Manifest, Stage
 from skmsc.serving._net_graphs import exit_graphs, heads_graph, with_logs
 from skmsc.serving._rows import column
@@ -26,7 +26,7 @@ from skmsc.serving._scorer_graphs import scorer_graph, screen_graph, transformer
 from skmsc.stages import costly_head
 
 _PACKAGES = ("skmsc", "scikit-learn", "skorch", "torch", "numpy", "onnx", "skl2onnx")
-_STRINGS = ("str", "object", "category", "large_string", "enum", "utf8")
+_STRINGS = ("str", "object", "categor", "large_string", "enum", "utf8")
 
 
 def export(model, path, X=None, *, tolerance=1e-5):
@@ -167,7 +167,7 @@ def _stages(model, inputs):
             parts.append((screen_graph(model, joined), fetch))
         parts.append((heads_graph(model, inputs), None))
     stages = [
-        _described(name, graph, fetch)
+        _described(name, graph, fetch, inputs)
         for name, (graph, fetch) in zip(model._stage_names, parts, strict=True)
     ]
     return [graph for graph, _ in parts], stages
@@ -207,11 +207,14 @@ def _fetched(head, inputs, name):
     return Fetch(on, rest, fetched), joined
 
 
-def _described(name, graph, fetch):
+def _described(name, graph, fetch, inputs):
     """What the runtime must know of a stage's graph."""
+    columns = set()  # which may have names of what is carried
+    if inputs.columns is not None:
+        fetched = () if fetch is None else fetch.columns
+        columns = {one for one, _ in (*inputs.columns, *fetched)}
     taken = [one.name for one in graph.graph.input]
-    carried = {MATRIX} | {one for one in taken if one.startswith(("hidden_", "logs_"))}
-    inputs = tuple((one, one if one in carried else column(one)) for one in taken)
+    inputs = tuple((one, column(one) if one in columns else one) for one in taken)
     outputs = tuple(one.name for one in graph.graph.output if one.name != SCORES)
     return Stage(name, inputs, outputs, fetch)
 
@@ -220,10 +223,14 @@ def _column_types(model, X):
     """Names and types of columns that are inputs of their own; None where rows are a matrix."""
     if X is None or not is_dataframe(X):
         return None
-    kinds = tuple((str(name), _kind(X[name].dtype)) for name in X.columns)
-    if all(kind != "str" for _, kind in kinds) and not _selects_columns(model):
-        return None
-    return kinds
+    kinds = tuple((name, _kind(X[name].dtype)) for name in X.columns)
+    has_names = all(isinstance(name, str) for name in X.columns)
+    has_strings = any(kind == "str" for _, kind in kinds)
+    if has_strings and not has_names:
+        raise NotExportable(
+            f"Columns of strings need names that are strings to be exported; got {list(X.columns)}."
+        )
+    return kinds if has_strings or (has_names and _selects_columns(model)) else None
 
 
 def _kind(dtype):
@@ -232,7 +239,7 @@ def _kind(dtype):
     told = str(dtype).lower()
     if told.startswith(("int", "uint")):
         return "int64"
-    if told.startswith("float"):
+    if told.startswith(("float", "double")):
         return "float64"
     if told.startswith("bool"):
         return "bool"

@@ -62,7 +62,11 @@ class Graph:
     ----------
     table : list of Block
         The columns of a row.
+    makes_infinity : bool
+        Whether a transformer may have made infinity of finite numbers.
     """
+
+    makes_infinity = False
 
     def __init__(self, inputs, stage):
         self.onnx, self.stage = optional("onnx"), stage

@@ -13,6 +13,11 @@ TYPES = ("float64", "int64", "bool", "str")
 MISSING = "\ue000missing"  # begins with a character of no script, so that no data has it
 
 
+def is_missing(value):
+    """Whether this is None, nan or pandas' NA, which is not equal to anything that is a bool."""
+    return value is None or type(value).__name__ == "NAType" or value != value
+
+
 class NotExportable(ValueError):
     """A stage that cannot be written as an ONNX graph; the message tells which and why.
 

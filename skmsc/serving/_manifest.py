@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from skmsc._acting import CONFIDENCES
 from skmsc._maps import Calibration, Sigmoid, Steps, Temperature
 
 KIND = "skmsc export"
@@ -125,8 +126,13 @@ class Manifest:
     @classmethod
     def from_json(cls, content):
         """Raises ValueError where the format is not the one known here."""
-        told = json.loads(content)
-        found = told.pop("format", None)
+        try:
+            told = json.loads(content)
+            found = told.pop("format", None)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                "The export has a manifest that is not what `export` writes."
+            ) from error
         if found != FORMAT:
             raise ValueError(
                 f"The export has format {found!r}, and this version of skmsc reads {FORMAT}: load "
@@ -143,7 +149,20 @@ class Manifest:
             "names": None if told["names"] is None else tuple(told["names"]),
             "columns": _pairs(told["columns"]),
         }
-        return cls(**told | read)
+        manifest = cls(**told | read)
+        manifest._check()
+        return manifest
+
+    def _check(self):
+        """Raise where parts do not fit together."""
+        n_stages, costs = len(self.stages), self.stage_costs
+        if (
+            self.thresholds.shape != (n_stages, len(self.classes))
+            or len(self.calibrations) != n_stages
+            or (costs is not None and costs.shape != (n_stages,))
+            or self.measure not in CONFIDENCES
+        ):
+            raise ValueError("The export has thresholds, maps or costs that are not its stages'.")
 
 
 def _numbers(values):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from skmsc.serving._inputs import MATRIX, MISSING
+from skmsc.serving._inputs import MATRIX, MISSING, is_missing
 
 
 class Waiting:
@@ -154,7 +154,7 @@ def as_floats(values, what):
     kind = values.dtype.kind
     if kind == "O" and not any(isinstance(value, (str, bytes)) for value in values.flat):
         try:
-            return values.astype(np.float64)
+            return np.where(_is_na(values), np.nan, values).astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{what} must hold numbers: {error}") from error
     if kind not in "fiub":
@@ -162,18 +162,25 @@ def as_floats(values, what):
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
+def _is_na(values):
+    """Mask of pandas' NA among objects."""
+    return np.frompyfunc(lambda value: type(value).__name__ == "NAType", 1, 1)(values).astype(bool)
+
+
 def _as_kind(values, kind, name):
     """Values of a column as int64, bool or strings; raises where they would change."""
     if kind == "str":
-        values = [
-            MISSING if value is None or value != value else value for value in values.tolist()
-        ]
+        values = [MISSING if is_missing(value) else value for value in values.tolist()]
         if not all(isinstance(value, str) for value in values):
             raise ValueError(f"Column {name!r} must hold strings.")
         return np.array(values, dtype=object)
     floats = as_floats(values, f"Column {name!r}")
-    made = floats.astype(np.bool_ if kind == "bool" else np.int64)
-    if not np.array_equal(made, floats):
-        valid = "True or False" if kind == "bool" else "integers"
+    valid, dtype = ("True or False", np.bool_) if kind == "bool" else ("integers", np.int64)
+    try:
+        with np.errstate(invalid="ignore"):
+            made = values.astype(dtype)  # not of the floats, which large integers are not among
+    except (OverflowError, TypeError, ValueError):  # of objects
+        made = None
+    if made is None or not np.array_equal(made, floats):
         raise ValueError(f"Column {name!r} must hold {valid}.")
     return made

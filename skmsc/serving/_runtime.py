@@ -1,9 +1,12 @@
 """An exported classifier at work: NumPy and onnxruntime, neither scikit-learn nor torch."""
 
+import contextlib
 import importlib
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from math import isfinite
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -74,9 +77,10 @@ def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
 
     Raises
     ------
-    ValueError
-        When the file is no export, cut short, altered, of another format version, or `fetch` names
-        a stage that fetches nothing.
+    TypeError, ValueError
+        When the file is no export, cut short, altered, of another format version, or its graphs are
+        not those of its stages; when `fetch` is no dict of functions, or names a stage that fetches
+        nothing; when another parameter is not valid.
     ImportError
         Without onnxruntime.
 
@@ -97,7 +101,10 @@ def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
     True
     """
     parts = read_archive(path, KIND, sha256)
-    manifest = Manifest.from_json(parts.pop(MANIFEST))
+    try:
+        manifest = Manifest.from_json(parts.pop(MANIFEST))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} tells of no classifier, as `export` writes it.") from error
     how = {"on_stage_error": on_stage_error, "n_threads": n_threads}
     return ExportedClassifier(manifest, parts, fetch=fetch, **how)
 
@@ -105,7 +112,7 @@ def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
 class ExportedClassifier(Answers):
     """A classifier that `load` has read: the same answers, without scikit-learn or torch.
 
-    Threads may share one.
+    Threads may share one. It cannot be pickled or copied: a process that needs one loads the file.
 
     Parameters
     ----------
@@ -166,6 +173,8 @@ class ExportedClassifier(Answers):
         self._manifest = manifest
         self.on_stage_error = manifest.on_stage_error if on_stage_error is None else on_stage_error
         self._check_on_stage_error()
+        if not isinstance(n_threads, Integral) or isinstance(n_threads, bool) or n_threads < 0:
+            raise ValueError(f"n_threads must be an integer >= 0; got {n_threads!r}.")
         self._check_rows = RowChecker(
             manifest.n_features, manifest.names, manifest.columns, manifest.allow_nan
         )
@@ -177,7 +186,8 @@ class ExportedClassifier(Answers):
 
         self._prepare = None
         if manifest.prepared:
-            self._prepare = _session(graphs["prepare.onnx"], n_threads)
+            taken = [name for name, _ in manifest.columns or [(MATRIX, None)]]
+            self._prepare = _session(graphs, "prepare.onnx", n_threads, taken, [FEATURES])
         later = [
             set().union(*(_needed(stage, manifest) for stage in manifest.stages[k:]))
             for k in range(1, len(names) + 1)
@@ -185,7 +195,13 @@ class ExportedClassifier(Answers):
         self._steps = [
             _GraphStep(
                 stage,
-                _session(graphs[f"{k}.onnx"], n_threads),
+                _session(
+                    graphs,
+                    f"{k}.onnx",
+                    n_threads,
+                    [name for name, _ in stage.inputs],
+                    [SCORES, *stage.outputs],
+                ),
                 later[k],
                 manifest.sigmoids,
                 self._fetch.get(stage.name),
@@ -227,11 +243,11 @@ class ExportedClassifier(Answers):
             When these are no rows of the classifier.
         """
         if type(X) is np.ndarray and X.shape == self._zeros.shape and X.dtype == np.float64:
-            try:
+            if self.on_stage_error == "raise":
                 return self._one(X)
-            except Exception:
-                if self.on_stage_error == "raise":
-                    raise
+            if not self._fetches:  # none that fails is asked twice
+                with contextlib.suppress(Exception):
+                    return self._one(X)
         return self._route(self._rows(X)).proba
 
     def alerts(self, X):
@@ -316,6 +332,9 @@ class ExportedClassifier(Answers):
         run, rows = self._steps[k], X if isinstance(X, Waiting) else self._rows(X)
         if fetched is not None and run.stage.fetch is None:
             raise ValueError(f"Stage {run.stage.name!r} fetches nothing; got fetched features.")
+        if not len(rows):  # which some graphs, and some functions that fetch, cannot take
+            nothing = np.empty((0, len(self.classes_)))
+            return Step(np.empty(0, bool), nothing, rows if k < len(self._steps) - 1 else None)
         scores, carry = run(rows, fetched)
         answered = np.ones(len(scores), dtype=bool)
         if k < len(self._steps) - 1:
@@ -330,9 +349,12 @@ class ExportedClassifier(Answers):
         if self._prepare is None:
             return rows
         feed = {_graph_name(name): array for name, array in rows.arrays.items()}
-        if MATRIX in feed:
+        if MATRIX in rows.arrays:
             feed[MATRIX] = as_floats(feed[MATRIX], "X")
-        return Waiting({MATRIX: self._prepare.run([FEATURES], feed)[0]})
+        prepared = self._prepare.run([FEATURES], feed)[0]
+        if np.isinf(prepared).any():
+            raise ValueError("What the pipeline made of X contains infinity.")
+        return Waiting({MATRIX: prepared})
 
     def _route(self, rows):
         """Routing of checked rows; warns of stages that raised, where it goes on."""
@@ -390,6 +412,7 @@ class ExportedClassifier(Answers):
 
     def _set_one_row(self):
         """Set what `_one` needs."""
+        self._fetches = any(stage.fetch is not None for stage in self._manifest.stages)
         self._zeros = np.zeros((1, self.n_features_in_))
         self._takes_arrays = self._manifest.columns is None and self._prepare is None
         finite = np.isfinite(self.thresholds_)
@@ -417,6 +440,11 @@ class ExportedClassifier(Answers):
         if self._manifest.sigmoids:
             return self._answer_apart(k, scores)
         return super()._answer(k, scores)
+
+    def __reduce__(self):
+        raise TypeError(
+            "An ExportedClassifier cannot be pickled or copied: load its file where it is needed."
+        )
 
     @cached_property
     def _shown(self):
@@ -455,15 +483,15 @@ class _GraphStep:
 
     def __call__(self, rows, fetched=None):
         """Scores of shape (n_waiting, n_classes), and the rows with what later stages take."""
-        arrays = rows.arrays
-        if MATRIX in arrays and arrays[MATRIX].dtype != np.float64:  # not yet, as rows are many
-            arrays = {**arrays, MATRIX: as_floats(arrays[MATRIX], "X")}
-        scores, arrays = self.run(arrays, fetched)
+        scores, arrays = self.run(rows.arrays, fetched)
         return scores, arrays and Waiting(arrays)
 
     def run(self, arrays, fetched=None):
         """The same on the arrays themselves."""
         known = arrays if self.stage.fetch is None else self._joined(arrays, fetched)
+        # Not before, since rows are many and a fetch is asked for keys as they were given.
+        if MATRIX in known and known[MATRIX].dtype != np.float64:
+            known = {**known, MATRIX: as_floats(known[MATRIX], "X")}
         try:
             scores, *given = self._run(self._outputs, {name: known[s] for name, s in self._inputs})
         except Exception as error:  # of kinds of onnxruntime's own: an unknown category, say
@@ -495,9 +523,12 @@ class _GraphStep:
             fetched = self._fetch(_keys(arrays, spec.on, names, is_matrix))
         fetched = _as_columns(fetched, spec.columns, n_rows, self.stage.name)
         if is_matrix:
-            rest = arrays[MATRIX][:, spec.rest]
+            rest = as_floats(arrays[MATRIX][:, spec.rest], "X")
             parts = [as_floats(one, f"fetched {name!r}") for name, one in fetched.items()]
-            return {MATRIX: np.column_stack([rest, *parts])}
+            joined = np.column_stack([rest, *parts])
+            if np.isinf(joined).any():
+                raise ValueError(f"Stage {self.stage.name!r} was fetched infinity.")
+            return {MATRIX: joined}
         kept = {column(names[j]): arrays[column(names[j])] for j in spec.rest}
         return kept | self._checker.of_types(fetched, spec.columns)
 
@@ -523,7 +554,7 @@ def _keys(arrays, on, names, is_matrix):
 def _as_columns(fetched, columns, n_rows, stage):
     """Fetched features by name, each of shape (n_rows,)."""
     names = [name for name, _ in columns]
-    if hasattr(fetched, "keys"):
+    if isinstance(fetched, Mapping) or hasattr(fetched, "columns"):
         found = list(fetched.keys())
         if found != names:
             raise ValueError(f"Stage {stage!r} must be fetched the columns {names}; got {found}.")
@@ -544,6 +575,8 @@ def _as_columns(fetched, columns, n_rows, stage):
 
 def _check_fetch(fetch, stages):
     """The functions by stage; raises where one has no stage, or is none."""
+    if not isinstance(fetch, Mapping | None):
+        raise TypeError(f"fetch must be a dict of names of stages to functions; got {fetch!r}.")
     fetch = {} if fetch is None else dict(fetch)
     fetching = [stage.name for stage in stages if stage.fetch is not None]
     for name, function in fetch.items():
@@ -558,8 +591,8 @@ def _graph_name(name):
     return name.removeprefix("column ")
 
 
-def _session(graph, n_threads):
-    """A session on the processor."""
+def _session(graphs, name, n_threads, takes, gives):
+    """A session of a graph on the processor; raises where it has not these inputs and outputs."""
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
@@ -568,4 +601,14 @@ def _session(graph, n_threads):
         ) from error
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
-    return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # errors are raised, and need not be printed, too
+    try:
+        session = runtime.InferenceSession(
+            graphs[name], options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # of kinds of onnxruntime's own
+        raise ValueError(f"The export's graph {name!r} cannot be run: {error}") from error
+    given = {one.name for one in session.get_outputs()}
+    if {one.name for one in session.get_inputs()} != set(takes) or not given.issuperset(gives):
+        raise ValueError(f"The export's graph {name!r} is none of its stage.")
+    return session

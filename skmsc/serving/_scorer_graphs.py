@@ -110,10 +110,11 @@ def screen_graph(model, inputs):
     """
     g, screen, labels = Graph(inputs, "first_stage"), model._screen, model._set.labels.tolist()
     known = [label in screen.scorers for label in labels]
+    never = -1e3 if model.proba == "sigmoid" else -np.inf  # finite where it is a score
     columns = []
     for label in labels:
         if label not in screen.scorers:
-            columns.append(g.per_row([-np.inf if any(known) else 0.0]))
+            columns.append(g.per_row([never if any(known) else 0.0]))
             continue
         proba = g.column(_scores(g, screen.scorers[label], g.table), 1)
         proba = g.add("Clip", proba, np.array(_LEAST), np.array(1 - _LEAST))
@@ -194,6 +195,25 @@ def _write(g, part, table, writers):
         return _write(g, part.steps[-1][1], table, writers)
     if name in _TRANSPARENT:
         return _write(g, getattr(part, _TRANSPARENT[name]), table, writers)
+    scores = _written(g, part, table, writers)
+    if not g.makes_infinity or name in _TAKE_INFINITY:
+        return scores
+    infinite = g.add("IsInf", g.matrix(table, part))  # which scikit-learn refuses: nan is, too
+    refused = g.add("Where", infinite, np.array(np.nan), np.array(0.0))
+    return g.add("Add", scores, g.add("ReduceSum", refused, np.array([1]), keepdims=1))
+
+
+_TAKE_INFINITY = (
+    "HistGradientBoostingClassifier",
+    "LGBMClassifier",
+    "XGBClassifier",
+    "XGBRFClassifier",
+)
+
+
+def _written(g, part, table, writers):
+    """Nodes of a classifier itself."""
+    name = type(part).__name__
     if is_skorch_net(part) or type(part).__module__.startswith("skmsc.neural"):
         from skmsc.serving._net_graphs import net_graph
 

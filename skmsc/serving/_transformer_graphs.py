@@ -4,7 +4,7 @@ import numpy as np
 
 from skmsc.serving._converted import converted
 from skmsc.serving._graph import ML, Block, width
-from skmsc.serving._inputs import MISSING
+from skmsc.serving._inputs import MISSING, is_missing
 from skmsc.serving._tree_graphs import interpolated, segments
 
 
@@ -61,6 +61,7 @@ def _function(g, function, table):
     if write is None or function.kw_args:
         known = ", ".join(f"np.{one.__name__}" for one, _ in _FUNCTIONS)
         raise g.refusal(function, f"it calls {function.func!r}; what can be exported is {known}")
+    g.makes_infinity = True  # the logarithm of 0, say
     return [Block(write(g, g.matrix(table, function)), width(table))]
 
 
@@ -285,14 +286,9 @@ def _polynomial_features(g, polynomials, table):
 
 
 # --- missing values -----------------------------------------------------------------------------
-def _is_missing(value):
-    """Whether this is None, nan or pandas' NA."""
-    return value is None or type(value).__name__ == "NAType" or value != value
-
-
 def _missing(g, part, block, missing_values):
     """Which values of a block are missing, bool; None: none can be."""
-    if _is_missing(missing_values):
+    if is_missing(missing_values):
         if block.type == "str":
             return g.add("Equal", block.tensor, np.array(MISSING, dtype=object))
         if block.type != "float64":
@@ -307,7 +303,7 @@ def _missing(g, part, block, missing_values):
 
 def _simple_imputer(g, imputer, table):
     made, statistics = [], np.asarray(imputer.statistics_, dtype=object)
-    empty = np.array([_is_missing(s) for s in statistics])
+    empty = np.array([is_missing(s) for s in statistics])
     at = 0
     for block in table:
         fill, mask = (
@@ -320,7 +316,9 @@ def _simple_imputer(g, imputer, table):
             continue
         kind = "str" if block.type == "str" else "float64"
         x = block.tensor if kind == "str" else g.matrix([block], imputer)
-        fill = [("" if kind == "str" else 0.0) if _is_missing(f) else f for f in fill]
+        if kind != "str" and any(isinstance(f, str) for f in fill):
+            raise g.refusal(imputer, "it imputes strings, but the columns are of numbers")
+        fill = [("" if kind == "str" else 0.0) if is_missing(f) else f for f in fill]
         fill = np.array(fill, dtype=object if kind == "str" else np.float64)
         made.append(Block(g.add("Where", mask, fill, x), block.width, kind))
     if empty.any() and not imputer.keep_empty_features:
@@ -344,8 +342,8 @@ def _missing_indicator(g, indicator, table):
 def codes(g, encoder, block, categories):
     """Position of each value of a column among the categories, int64; their number if in none."""
     n = len(categories)
-    missing = [i for i, c in enumerate(categories) if _is_missing(c)]
-    known = [i for i, c in enumerate(categories) if not _is_missing(c)]
+    missing = [i for i, c in enumerate(categories) if is_missing(c)]
+    known = [i for i, c in enumerate(categories) if not is_missing(c)]
     if len(missing) > 1:
         raise g.refusal(encoder, "None and nan are two categories, which a graph cannot tell apart")
     if (block.type == "str") != all(isinstance(categories[i], str) for i in known):

@@ -1,6 +1,8 @@
 """An exported classifier answers as the classifier does, where neither sklearn nor torch is."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
@@ -222,6 +224,13 @@ np.savez({str(tmp_path / "found.npz")!r}, stage=routing.stage, proba=routing.pro
         np.testing.assert_array_equal(found["proba"], expected.proba)
 
 
+def test_it_is_not_copied(exported):
+    _, served, _, _ = exported("isotonic")
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied: load its file"):
+            copied(served)
+
+
 # --- around the classifier --------------------------------------------------------------------
 def test_pipelines_and_searches(tmp_path):
     X, y = rows()
@@ -385,6 +394,10 @@ def test_fetches_that_are_none(costly):
         serving.load(path, fetch={"final": fetch})
     with pytest.raises(TypeError, match="must be callable"):
         serving.load(path, fetch={"stage0": 3})
+    with pytest.raises(TypeError, match="fetch must be a dict of names"):
+        serving.load(path, fetch=fetch)
+    with pytest.raises(ValueError, match="'stage0' was fetched infinity"):
+        served.step(1, carry, fetched=np.full((len(carry), 2), np.inf))
     with pytest.raises(ValueError, match="'screen' fetches nothing"):
         served.step(0, X, fetched=X)
 
@@ -393,7 +406,10 @@ def test_fetches_that_are_none(costly):
 def test_a_fetch_that_fails(costly, fate):
     model, path, X = costly
 
+    asked = []
+
     def fails(keys):
+        asked.append(len(keys))
         raise TimeoutError("no bureau")
 
     served = serving.load(path, fetch={"stage0": fails}, on_stage_error=fate)
@@ -407,8 +423,10 @@ def test_a_fetch_that_fails(costly, fate):
     if fate == "alert":
         expected[passed] = [0.0, 1.0]
     np.testing.assert_allclose(routing.proba, expected, rtol=0, atol=1e-5)
+    asked.clear()
     with pytest.warns(RuntimeWarning, match="on 1 rows"):
         one = served.predict_proba(X[passed][:1])
+    assert asked == [1]  # not once more by another way
     np.testing.assert_allclose(one, expected[passed][:1], rtol=0, atol=1e-5)
     with pytest.raises(TimeoutError):
         serving.load(path, fetch={"stage0": fails}).predict(X)
@@ -459,6 +477,32 @@ def test_fetched_columns_of_a_dataframe(tmp_path):
     assert (served.route(table).stage == 1).any()
 
 
+def last_digits(ids):
+    """A feature that a key rounded to float64 does not have."""
+    return (np.asarray(ids) % 7).astype(float)
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_keys_that_float64_cannot_hold(tmp_path, as_frame):
+    X, y = rows()
+    ids = 2**60 + np.arange(len(X))
+    X = np.column_stack([ids, (100 * X).astype(np.int64)])
+    y = ids % 7 > 3
+    kept = ColumnTransformer([("small", "passthrough", [1, 2])])
+    stages = [
+        ("screen", make_pipeline(kept, LogisticRegression())),
+        ("final", make_pipeline(skmsc.CostlyFeatures(last_digits, on=0), screen())),
+    ]
+    if as_frame:
+        X = pd.DataFrame(X, columns=list("abcdefg"))
+    model = skmsc.FeedbackCascadeClassifier(
+        stages, thresholds=skmsc.PassBudget(0.5), cv=2, random_state=0
+    ).fit(X, y)
+    serving.export(model, tmp_path / "m", X)
+    served = serving.load(tmp_path / "m", fetch={"final": last_digits})
+    assert_same_answers(model, served, X)
+
+
 # --- what is refused --------------------------------------------------------------------------
 def shift(X):
     return X + 1
@@ -471,6 +515,58 @@ def test_what_has_no_graph_is_named(tmp_path):
     with pytest.raises(NotExportable, match=r"'stage0'.*shift"):
         serving.export(model, tmp_path / "m")
     assert not list(tmp_path.iterdir())
+
+
+def test_columns_with_names_of_tensors(tmp_path):
+    X, y = rows()
+    names = ["X", "hidden_0", "logs_0", "column a", "a", "kind"]
+    table = pd.DataFrame(X, columns=names).assign(kind=np.where(X[:, 5] > 0, "odd", "even"))
+    encoded = ColumnTransformer([("kind", OneHotEncoder(), ["kind"])], remainder="passthrough")
+    model = cascade(make_pipeline(encoded, LogisticRegression()))
+    model.set_params(screen=make_pipeline(clone(encoded), LogisticRegression())).fit(table, y)
+    serving.export(model, tmp_path / "m", table)
+    assert_same_answers(model, serving.load(tmp_path / "m"), table)
+    unnamed = table.set_axis(range(6), axis=1)
+    binary = OneHotEncoder(handle_unknown="ignore")
+    model.set_params(stages=[("screen", make_pipeline(binary, LogisticRegression()))])
+    with pytest.raises(NotExportable, match="need names that are strings"):
+        serving.export(model.fit(unnamed, y), tmp_path / "m", unnamed)
+
+
+@pytest.mark.parametrize(
+    "last", [RandomForestClassifier(3, random_state=0), net(), HistGradientBoostingClassifier()]
+)
+@pytest.mark.parametrize("around", [False, True])
+def test_logarithms_of_zero(tmp_path, last, around):
+    X, y = rows()
+    X = np.abs(X)
+    first = FunctionTransformer(np.log)
+    one = [("final", last if around else make_pipeline(first, last))]
+    model = skmsc.FeedbackCascadeClassifier(one, cv=2, random_state=0)
+    model = (make_pipeline(first, model) if around else model).fit(X, y)
+    serving.export(model, tmp_path / "m")
+    served, X = serving.load(tmp_path / "m"), np.ones((2, N_FEATURES))
+    X[0, 0] = 0.0
+    with np.errstate(divide="ignore"):
+        try:
+            expected = model.predict_proba(X)
+        except ValueError:
+            expected = None
+    if expected is None:
+        for some in (X, X[:1]):
+            with pytest.raises(ValueError, match="infin"):
+                served.predict_proba(some)
+    else:
+        np.testing.assert_allclose(served.predict_proba(X), expected, rtol=0, atol=1e-5)
+
+
+def test_a_screen_that_does_not_know_a_class(tmp_path):
+    X, y = rows(3)
+    model = heads(screen(), proba="sigmoid").fit(X[y < 2], y[y < 2])
+    with pytest.warns(UserWarning, match="first stage never saw"):
+        model.add_class(X[y == 2], 2)
+    serving.export(model, tmp_path / "m", X)
+    assert_same_answers(model, serving.load(tmp_path / "m"), X)
 
 
 def test_graphs_that_answer_otherwise_are_refused(tmp_path, monkeypatch):
@@ -551,6 +647,54 @@ def test_huge_rows_do_not_warn(exported):
                 served.predict_proba(X)
         else:
             np.testing.assert_allclose(served.predict_proba(X), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["three stages", "exits, margin"])
+def test_steps_without_rows(exported, name):
+    _, served, X, _ = exported(name)
+    carry = served.step(0, X).carry.take_rows(slice(0))
+    for k in range(1, len(served.stage_names)):
+        step = served.step(k, carry)
+        assert step.proba.shape == (0, len(served.classes_)) and step.answered.shape == (0,)
+        carry = step.carry
+    assert carry is None
+
+
+BROKEN = {
+    "no JSON": (MANIFEST, lambda part: b"{", "a manifest that is not"),
+    "another JSON": (MANIFEST, lambda part: b"[3]", "tells of no classifier"),
+    "few thresholds": (
+        MANIFEST,
+        lambda part: json.dumps(json.loads(part) | {"thresholds": [[0.5, 0.5]]}).encode(),
+        "not its stages'",
+    ),
+    "no graph": ("1.onnx", lambda part: b"", r"graph '1\.onnx' cannot be run"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_parts_that_have_checksums_but_are_none(exported, tmp_path, kind):
+    *_, path = exported("isotonic")
+    name, change, message = BROKEN[kind]
+    parts = read_archive(path, KIND)
+    write_archive(tmp_path / "m", KIND, parts | {name: change(parts[name])})
+    with pytest.raises(ValueError, match=message):
+        serving.load(tmp_path / "m")
+
+
+def test_graphs_of_another_stage(exported, tmp_path):
+    *_, path = exported("exits, margin")
+    parts = read_archive(path, KIND)
+    write_archive(tmp_path / "m", KIND, parts | {"0.onnx": parts["2.onnx"]})
+    with pytest.raises(ValueError, match=r"graph '0\.onnx' is none of its stage"):
+        serving.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("n_threads", [-1, 1.5, "all"])
+def test_numbers_of_threads_that_are_none(exported, n_threads):
+    *_, path = exported("isotonic")
+    with pytest.raises(ValueError, match="n_threads must be an integer >= 0"):
+        serving.load(path, n_threads=n_threads)
 
 
 def test_steps_of_no_stage(exported):

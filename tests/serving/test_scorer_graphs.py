@@ -867,7 +867,7 @@ class Own(LogisticRegression):
         (AdaBoostClassifier(n_estimators=3), "AdaBoostClassifier: .* the operator TreeEnsemble"),
         (make_pipeline(Nystroem(n_components=5), LogisticRegression()), "Nystroem: there is no"),
         (
-            make_pipeline(FunctionTransformer(np.cumsum), LogisticRegression()),
+            make_pipeline(FunctionTransformer(np.sinh), LogisticRegression()),
             "FunctionTransformer: it calls",
         ),
         (DummyClassifier(strategy="stratified"), "DummyClassifier: strategy 'stratified'"),
