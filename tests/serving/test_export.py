@@ -51,7 +51,8 @@ def screen():
 
 
 def net(kind=TabularNet):
-    return kind(width=8, max_epochs=4, lr=0.02, random_state=0)
+    depth = {"depth": 2} if kind is MultiExitNet else {}
+    return kind(width=8, max_epochs=4, lr=0.02, random_state=0, **depth)
 
 
 def cascade(*lasts, **params):
