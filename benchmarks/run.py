@@ -16,6 +16,7 @@ QUESTIONS += (
     "neural_speed",
     "early_exit_speed",
     "composable_speed",
+    "serving",
     "scale",
 )
 
