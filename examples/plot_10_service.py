@@ -123,7 +123,11 @@ ax.boxplot(
     medianprops={"color": "black"},
 )
 ax.invert_yaxis()
-ax.set(xscale="log", xlabel="microseconds for one transaction", title="answered by")
+ax.set(
+    xscale="log",
+    xlabel="microseconds for one transaction",
+    title="Who answers: the classifier or its export, from which stage",
+)
 for name, taken in times.items():
     print(f"{name}: median {np.median(taken):.0f} us")
 plt.show()

@@ -535,7 +535,12 @@ def test_columns_with_names_of_tensors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "last", [RandomForestClassifier(3, random_state=0), net(), HistGradientBoostingClassifier()]
+    "last",
+    [
+        RandomForestClassifier(3, random_state=0),
+        pytest.param(net(), marks=pytest.mark.slow),
+        HistGradientBoostingClassifier(),
+    ],
 )
 @pytest.mark.parametrize("around", [False, True])
 def test_logarithms_of_zero(tmp_path, last, around):
