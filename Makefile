@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 WORKERS ?= 2
 PYTEST_ARGS ?=
+SPHINX_ARGS ?=
 EXAMPLES ?= $(sort $(wildcard examples/plot_*.py))
 
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo 'VENV=folder puts the environment elsewhere (default .venv), PYTHON=... picks the interpreter,'
-	@echo 'PYTEST_ARGS=... goes to pytest.'
+	@echo 'PYTEST_ARGS=... goes to pytest, SPHINX_ARGS=... to sphinx.'
 
 # An environment holds one stamp per extra that is installed in it; a stamp is as good as the
 # pyproject.toml and constraints.txt that it is newer than.
@@ -54,7 +55,7 @@ examples: $(VENV)/.installed-dev  ## run every examples/plot_*.py, without a scr
 		'said=$$($(BIN)/python "$$0" 2>&1); rc=$$?; printf "== %s\n%s\n" "$$0" "$$said"; exit $$rc'
 
 docs: $(VENV)/.installed-dev  ## the site in docs/_build/html, every example run; a warning is an error
-	$(ONE_THREAD) $(BIN)/python -m sphinx -j $(WORKERS) -W --keep-going -b html docs docs/_build/html
+	$(ONE_THREAD) $(BIN)/python -m sphinx -j $(WORKERS) -W --keep-going $(SPHINX_ARGS) -b html docs docs/_build/html
 
 bench: need-data $(VENV)/.installed-bench  ## DATA=folder: the benchmarks on the data sets in that folder
 	$(BIN)/python -m benchmarks.run --data '$(DATA)'
