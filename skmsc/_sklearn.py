@@ -31,7 +31,7 @@ try:  # scikit-learn >= 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """No callbacks before scikit-learn 1.9."""
 
     def with_callbacks(method):
