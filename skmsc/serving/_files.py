@@ -6,6 +6,8 @@ before and put together after: skorch nets and tensors (skorch itself restores n
 and dicts whose keys are no strings.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
@@ -17,6 +19,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -24,6 +27,12 @@ import numpy as np
 from skmsc._checks import warn
 from skmsc.serving._trees import check_trees
 from skmsc.serving._trusted import may_make, trusted_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from skmsc._typing import Estimator
 
 _RECORD = "skmsc.json"  # what the archive holds besides what skops reads
 _FORMAT = 1
@@ -35,7 +44,9 @@ _ATOMS = (
 )
 
 
-def dump(model, path, *, trusted=()):
+def dump(
+    model: Estimator, path: str | PathLike[str], *, trusted: Sequence[str | type] = ()
+) -> None:
     """Write a fitted estimator to a file that `load_estimator` reads without running code.
 
     Parameters
@@ -102,7 +113,7 @@ def dump(model, path, *, trusted=()):
     Path(path).write_bytes(buffer.getbuffer())
 
 
-def load_estimator(path, *, trusted=()):
+def load_estimator(path: str | PathLike[str], *, trusted: Sequence[str | type] = ()) -> Any:
     """Read an estimator from a file that `dump` wrote, running no code of the file.
 
     Types that are neither known to skmsc nor in `trusted` are refused before anything is made.

@@ -1,10 +1,12 @@
 """An exported classifier at work: NumPy and onnxruntime, neither scikit-learn nor torch."""
 
+from __future__ import annotations
+
 import importlib
 import warnings
 from functools import cached_property
 from math import isfinite
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,15 @@ from skmsc.serving._inputs import FEATURES, MATRIX, SCORES
 from skmsc.serving._manifest import KIND, MANIFEST, Manifest
 from skmsc.serving._one_row import answer_of_one
 from skmsc.serving._rows import RowChecker, Waiting, as_floats, column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from skmsc._typing import Bools, Floats, OnStageError, Rows
+    from skmsc.routing import Routing
 
 _ROWS_AT_ONCE = 16_384  # so that what stages give on the way needs little memory
 
@@ -40,7 +51,14 @@ class Step(NamedTuple):
     carry: Waiting | None
 
 
-def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
+def load(
+    path: str | PathLike[str],
+    *,
+    fetch: Mapping[str, Callable[..., Any]] | None = None,
+    on_stage_error: OnStageError | None = None,
+    n_threads: int = 1,
+    sha256: str | None = None,
+) -> ExportedClassifier:
     """Load what `export` wrote, to predict with NumPy and onnxruntime only.
 
     Parameters
@@ -90,7 +108,7 @@ def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
     """
     parts = read_archive(path, KIND, sha256)
     manifest = Manifest.from_json(parts.pop(MANIFEST))
-    how = {"on_stage_error": on_stage_error, "n_threads": n_threads}
+    how: dict[str, Any] = {"on_stage_error": on_stage_error, "n_threads": n_threads}
     return ExportedClassifier(manifest, parts, fetch=fetch, **how)
 
 
@@ -128,7 +146,15 @@ class ExportedClassifier(Answers):
         Versions of the packages that the export was written with.
     """
 
-    def __init__(self, manifest, graphs, *, fetch=None, on_stage_error=None, n_threads=1):
+    def __init__(
+        self,
+        manifest: Manifest,
+        graphs: Mapping[str, bytes],
+        *,
+        fetch: Mapping[str, Callable[..., Any]] | None = None,
+        on_stage_error: OnStageError | None = None,
+        n_threads: int = 1,
+    ) -> None:
         names = [stage.name for stage in manifest.stages]
         self._fetch = _check_fetch(fetch, manifest.stages)
         self.classes_, self.stage_names = manifest.classes, names
@@ -169,7 +195,7 @@ class ExportedClassifier(Answers):
         ]
         self._set_one_row()
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> NDArray[Any]:
         """Predict the class of each row.
 
         Parameters
@@ -183,7 +209,7 @@ class ExportedClassifier(Answers):
         """
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Rows) -> Floats:
         """Predict class probabilities, running later stages only on rows that reach them.
 
         Parameters
@@ -208,7 +234,7 @@ class ExportedClassifier(Answers):
                     raise
         return self._route(self._rows(X)).proba
 
-    def alerts(self, X):
+    def alerts(self, X: Rows) -> Bools:
         """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
 
         Parameters
@@ -229,7 +255,7 @@ class ExportedClassifier(Answers):
             raise ValueError("The classifier had no alert threshold when it was exported.")
         return self._find_alerts(self.route(X))
 
-    def route(self, X):
+    def route(self, X: Rows) -> Routing:
         """Tell which stage answers each row, with what and at what cost.
 
         Parameters
@@ -243,7 +269,7 @@ class ExportedClassifier(Answers):
         """
         return self._route(self._rows(X))
 
-    def step(self, k, X, *, fetched=None):
+    def step(self, k: int, X: Rows, *, fetched: Any = None) -> Step:
         """Run one stage, for a service that does something of its own between stages.
 
         Parameters
