@@ -551,8 +551,8 @@ def test_asking_for_the_routing_does_not_use_a_generator_up(routing):
     ("cv", "message"),
     [
         (1, "n_splits=1"),
-        (2.5, "Expected `cv` as an integer"),
-        ("abc", "Expected `cv` as an integer"),
+        (2.5, "Expected `?cv`? as an integer"),
+        ("abc", "Expected `?cv`? as an integer"),
         ([], "cv gives no split"),
         ([([0, 1], [300])], "must hold indices from 0 to 299"),
         ([(np.flatnonzero(y == 0), np.flatnonzero(y == 1))], "holds no row of class 1"),
