@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def private_sklearn_imports(path):
             first, *rest = name.split(".")
             if first == "sklearn" and any(part.startswith("_") for part in rest):
                 yield name
+
+
+def test_version_is_that_of_the_installed_package():
+    assert skmsc.__version__ == version("skmsc")
 
 
 def test_import_is_light():
