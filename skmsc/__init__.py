@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         RidgeHead,
     )
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "Agreement",

@@ -1,9 +1,12 @@
 """What the multi-stage classifiers share: everything after the fit, thresholds to begin with."""
 
+from __future__ import annotations
+
 import time
 from copy import copy as shallow_copy
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -29,6 +32,15 @@ from skmsc.thresholds import (
     refuse_blind_raise,
     row_metadata,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Bools, Floats, Rows, Thresholds
+    from skmsc.reporting import MonitorReport, StageReport
+    from skmsc.routing import Routing
 
 # What a fit leaves beside the attributes that end in an underscore.
 FITTED = (
@@ -86,6 +98,8 @@ class MultiStageClassifier(
     gives the steps for `skmsc.routing.route`, one for each stage.
     """
 
+    stage_costs_: Floats | None
+
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
     _spread = "geometric"  # of a budget over stages; see `PassBudget`
     _pieces = None  # how rows are routed; see `skmsc.routing.route`
@@ -98,7 +112,7 @@ class MultiStageClassifier(
         """
         return None
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> NDArray[Any]:
         """Predict the class of each row.
 
         Parameters
@@ -115,7 +129,7 @@ class MultiStageClassifier(
             self._check_rows(X), lambda routing: self.classes_[routing.proba.argmax(axis=1)]
         )
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Rows) -> Floats:
         """Predict class probabilities, running later stages only on rows that reach them.
 
         Parameters
@@ -132,7 +146,7 @@ class MultiStageClassifier(
         """
         return self._told(self._check_rows(X), lambda routing: routing.proba)
 
-    def alerts(self, X):
+    def alerts(self, X: Rows) -> Bools:
         """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
 
         Parameters
@@ -159,7 +173,7 @@ class MultiStageClassifier(
             )
         return self._told(X, self._find_alerts)
 
-    def route(self, X):
+    def route(self, X: Rows) -> Routing:
         """Tell which stage answers each row, with what and at what cost.
 
         Parameters
@@ -175,7 +189,7 @@ class MultiStageClassifier(
         """
         return self._route(self._check_rows(X))
 
-    def stage_proba(self, X):
+    def stage_proba(self, X: Rows) -> Floats:
         """Raw scores of every stage on every row; thresholds act on these.
 
         Parameters
@@ -189,7 +203,7 @@ class MultiStageClassifier(
         """
         return self._stage_proba(self._check_rows(X))
 
-    def staged_predict_proba(self, X):
+    def staged_predict_proba(self, X: Rows) -> Iterator[Floats]:
         """Give the answer at each stage, if one had to stop there.
 
         Parameters
@@ -215,16 +229,16 @@ class MultiStageClassifier(
 
     def tune_thresholds(
         self,
-        X,
-        y=None,
+        X: Rows,
+        y: ArrayLike | None = None,
         *,
-        thresholds,
-        sample_weight=None,
-        copy=False,
-        false_negative_cost=None,
-        false_positive_cost=None,
-        time=None,
-    ):
+        thresholds: Thresholds,
+        sample_weight: ArrayLike | None = None,
+        copy: bool = False,
+        false_negative_cost: ArrayLike | None = None,
+        false_positive_cost: ArrayLike | None = None,
+        time: ArrayLike | None = None,
+    ) -> Self:
         """Set the thresholds anew on given rows, fitting nothing again.
 
         Stages and calibration stay as they are.
@@ -293,7 +307,14 @@ class MultiStageClassifier(
         tuned._keep_reference(scores)
         return tuned
 
-    def report(self, X, y=None, *, sample_weight=None, measure_time=False):
+    def report(
+        self,
+        X: Rows,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        measure_time: bool = False,
+    ) -> StageReport:
         """Tell, stage by stage, how many rows came in, left, and what was lost.
 
         Of two classes the positive one (``classes_[1]``, where the classifier has no `pos_label`)
@@ -367,7 +388,15 @@ class MultiStageClassifier(
             )
             return None
 
-    def monitor(self, X, y=None, *, reference=None, label_weight=None, sample_weight=None):
+    def monitor(
+        self,
+        X: Rows,
+        y: ArrayLike | None = None,
+        *,
+        reference: Rows = None,
+        label_weight: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> MonitorReport:
         """Compare new rows with earlier ones, such as those that the thresholds were set on.
 
         Pass rates and score distributions need no labels. Where some labels are known, the report
@@ -454,7 +483,7 @@ default=None
         acts = self._acting(scores)
         return acts.max(axis=1) if self._negative is None else acts[:, self._negative].copy()
 
-    def measure_costs(self, X, *, n_repeats=5, store=False):
+    def measure_costs(self, X: Rows, *, n_repeats: int = 5, store: bool = False) -> Floats:
         """Measure the time that each stage takes for a row.
 
         Parameters

@@ -1,6 +1,9 @@
 """Classes that come and go: what a classifier of heads can do after its fit."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -14,6 +17,11 @@ from skmsc.screens import find_violations
 from skmsc.thresholds import check_policy
 from skmsc.training.heads import check_head
 from skmsc.trunks import same_features
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Label, Rows
 
 
 def _can_learn_on(model):
@@ -33,8 +41,18 @@ class ChangesClasses:
     whatever raises leaves both as they were.
     """
 
+    if TYPE_CHECKING:  # the estimator has the rest
+
+        def __getattr__(self, name: str) -> Any: ...
+
     @available_if(_can_learn_on)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: Rows,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Learn from more rows: the heads; in the first call all that `fit` learns.
 
         Heads that are trained on rows need `replay_size` for it.
@@ -75,7 +93,7 @@ class ChangesClasses:
             )
         return self._add(X, y, weight)
 
-    def add_class(self, X, label, sample_weight=None):
+    def add_class(self, X: Rows, label: Label, sample_weight: ArrayLike | None = None) -> Self:
         """Add a class.
 
         Parameters
@@ -100,7 +118,7 @@ class ChangesClasses:
         label, X = self._check_label(label), self._check_rows(X)
         return self._add_new(X, np.repeat(np.array([label]), _num_samples(X)), sample_weight)
 
-    def add_classes(self, X, y, sample_weight=None):
+    def add_classes(self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Add classes.
 
         Parameters
@@ -131,7 +149,7 @@ class ChangesClasses:
             )
         return self._add(X, y, weight)
 
-    def remove_class(self, label):
+    def remove_class(self, label: Label) -> Self:
         """Remove a class: exactly what there would be without it.
 
         Parameters
@@ -158,7 +176,9 @@ class ChangesClasses:
         self._change(changed, *reopened)
         return self
 
-    def relabel(self, X, old, new, sample_weight=None):
+    def relabel(
+        self, X: Rows, old: Label, new: Label, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Count rows that were learned as one class as another: labels often come late.
 
         Parameters
@@ -188,7 +208,7 @@ class ChangesClasses:
         self._change(changed, *self._screened(X, np.full(_num_samples(X), new), weight))
         return self
 
-    def compose(self, classes):
+    def compose(self, classes: ArrayLike) -> Self:
         """Make a classifier of some of the classes.
 
         Its heads are found anew where they come from statistics. It shares the trunk and the
@@ -226,7 +246,7 @@ class ChangesClasses:
         _warn_of_strangers(composed._set)
         return composed
 
-    def merge(self, other):
+    def merge(self, other: ChangesClasses) -> Self:
         """Take over the classes of another classifier with the same trunk.
 
         Statistics of a class that both have are added, so that parts of the rows may be learned in
@@ -274,7 +294,9 @@ class ChangesClasses:
         self._change(merged, *silenced)
         return self
 
-    def refresh(self, X=None, y=None, sample_weight=None):
+    def refresh(
+        self, X: Rows = None, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Find the heads anew; with rows, fit the first stage and its thresholds anew, too.
 
         Parameters
@@ -326,7 +348,7 @@ class ChangesClasses:
         self.__dict__.update(refreshed.__dict__)
         return self
 
-    def export_heads(self):
+    def export_heads(self) -> dict[str, NDArray[Any]]:
         """Give the heads as plain arrays.
 
         Returns
@@ -350,7 +372,7 @@ class ChangesClasses:
                 heads["gram"] = np.stack([s.gram for s in known.statistics])
         return heads
 
-    def import_heads(self, heads):
+    def import_heads(self, heads: Mapping[str, NDArray[Any]]) -> Self:
         """Take over heads that another classifier with the same trunk and head has exported.
 
         Parameters

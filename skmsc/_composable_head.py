@@ -1,7 +1,10 @@
 """ComposableHeadClassifier: one frozen trunk, a head for each class; classes come and go."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -55,6 +58,22 @@ from skmsc.trunks import (
     rows_above,
     trunk_input_tags,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.utils.metadata_routing import MetadataRouter
+
+    from skmsc._typing import (
+        Estimator,
+        Floats,
+        Label,
+        OnStageError,
+        RandomState,
+        Rows,
+        StageCosts,
+        Strategy,
+        Thresholds,
+    )
 
 _MODES = ("conditional", "open", "sigmoid")
 
@@ -216,26 +235,29 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
 
     def __init__(
         self,
-        first_stage=None,
-        trunk=None,
+        first_stage: Estimator = None,
+        trunk: Any = None,
         *,
-        head="ridge",
-        class_prior="train",
-        proba="conditional",
-        unknown_label=None,
-        reject=None,
-        allow_new_classes=False,
-        thresholds=None,
-        on_violation="inf",
-        stage_costs=None,
-        validation_fraction=0.1,
-        calibration="temperature",
-        replay_size=0,
-        on_stage_error="raise",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        head: Literal[
+            "ridge", "lda", "logistic", "pairwise", "imprint", "orthogonal", "hadamard", "simplex"
+        ]
+        | Strategy = "ridge",
+        class_prior: Literal["train", "balanced"] = "train",
+        proba: Literal["conditional", "open", "sigmoid"] = "conditional",
+        unknown_label: Label = None,
+        reject: float | None = None,
+        allow_new_classes: bool = False,
+        thresholds: Thresholds = None,
+        on_violation: Literal["inf", "keep", "raise"] = "inf",
+        stage_costs: StageCosts = None,
+        validation_fraction: float = 0.1,
+        calibration: Literal["temperature"] | None = "temperature",
+        replay_size: int = 0,
+        on_stage_error: OnStageError = "raise",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.first_stage = first_stage
         self.trunk = trunk
         self.head = head
@@ -259,15 +281,15 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     @with_callbacks
     def fit(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        groups=None,
-        false_negative_cost=None,
-        false_positive_cost=None,
-        **fit_params,
-    ):
+        groups: ArrayLike | None = None,
+        false_negative_cost: ArrayLike | None = None,
+        false_positive_cost: ArrayLike | None = None,
+        **fit_params: Any,
+    ) -> Self:
         """Fit the trunk, freeze it, find the heads, and set the first stage's thresholds.
 
         Parameters
@@ -303,23 +325,23 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         return self
 
     @property
-    def coef_(self):
+    def coef_(self) -> Floats:
         """Vectors of the heads."""
         return self._set.heads.coef
 
     @property
-    def intercept_(self):
+    def intercept_(self) -> Floats:
         """Biases of the heads."""
         return self._set.heads.intercept
 
     @property
-    def statistics_bytes_(self):
+    def statistics_bytes_(self) -> int:
         """Memory of the classes' statistics."""
         parts = [] if self._set.statistics is None else self._set.statistics
         return sum(s.total.nbytes + (0 if s.gram is None else s.gram.nbytes) for s in parts)
 
     @property
-    def first_stages_(self):
+    def first_stages_(self) -> dict[Label, Estimator] | None:
         """The first stage's fitted copies by label."""
         if self._screen is None:
             return None
@@ -330,11 +352,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         }
 
     @property
-    def trunk_(self):
+    def trunk_(self) -> Any:
         """The fitted trunk."""
         return self._trunk.estimator
 
-    def measure_costs(self, X, *, n_repeats=5, store=False):
+    def measure_costs(self, X: Rows, *, n_repeats: int = 5, store: bool = False) -> Floats:
         """Measure the seconds that each stage takes for a row.
 
         Parameters
@@ -779,7 +801,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         routed = process_routing(self, "fit", **fit_params)
         return split_params, {name: dict(routed[name].fit) for name, _ in self._stage_parts()}
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Get the metadata routing: `sample_weight` and `groups` here, the rest to the parts.
 
         Returns

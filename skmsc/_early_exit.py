@@ -1,8 +1,11 @@
 """EarlyExitClassifier: an sklearn model, then a network with exits; easy rows leave early."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -50,6 +53,22 @@ from skmsc.thresholds import (
 )
 from skmsc.training.exits import check_exit_weighting, start_weigher
 from skmsc.training_rows import choose_held_out, choose_training_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.utils.metadata_routing import MetadataRouter
+
+    from skmsc._typing import (
+        Estimator,
+        Floats,
+        OnStageError,
+        RandomState,
+        Rows,
+        Splitter,
+        StageCosts,
+        Strategy,
+        Thresholds,
+    )
 
 # Rows that run through the net together, so that their hidden features stay in the cache.
 _ROWS_AT_ONCE = 2048
@@ -200,22 +219,22 @@ default="uniform"
 
     def __init__(
         self,
-        first_stage=None,
-        net=None,
+        first_stage: Estimator = None,
+        net: Estimator = None,
         *,
-        exit_weighting="uniform",
-        ensemble=True,
-        confidence="max_proba",
-        thresholds=None,
-        validation_fraction=0.15,
-        stage_costs=None,
-        calibration="temperature",
-        cv=5,
-        on_stage_error="raise",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        exit_weighting: Literal["uniform", "learned", "survivors", "focal"] | Strategy = "uniform",
+        ensemble: bool = True,
+        confidence: Literal["max_proba", "margin", "entropy"] = "max_proba",
+        thresholds: Thresholds = None,
+        validation_fraction: float = 0.15,
+        stage_costs: StageCosts = None,
+        calibration: Literal["temperature", "sigmoid", "isotonic"] | None = "temperature",
+        cv: Splitter = 5,
+        on_stage_error: OnStageError = "raise",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.first_stage = first_stage
         self.net = net
         self.exit_weighting = exit_weighting
@@ -234,14 +253,14 @@ default="uniform"
     @with_callbacks
     def fit(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        false_negative_cost=None,
-        false_positive_cost=None,
-        **fit_params,
-    ):
+        false_negative_cost: ArrayLike | None = None,
+        false_positive_cost: ArrayLike | None = None,
+        **fit_params: Any,
+    ) -> Self:
         """Fit the first stage, then the network, and set the thresholds.
 
         Parameters
@@ -305,7 +324,7 @@ default="uniform"
         scores = self._held_out_scores(rows, first)
         return Evidence(scores, scores, grouped)
 
-    def exit_distribution(self, X):
+    def exit_distribution(self, X: Rows) -> Floats:
         """Share of the rows that each stage answers.
 
         Parameters
@@ -590,7 +609,7 @@ default="uniform"
         first = [] if self.first_stage is None else [("first_stage", self.first_stage)]
         return [*first, ("net", net)]
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Get the metadata routing: `sample_weight` here, the rest to `cv`, first stage and net.
 
         Returns

@@ -1,6 +1,9 @@
 """FeedbackCascadeClassifier: stages trained in the reverse of their working order."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
@@ -52,6 +55,25 @@ from skmsc.thresholds import (
 from skmsc.training.feedback import check_feedback
 from skmsc.training.reverse import Guide, find_catch_threshold, train_stage
 from skmsc.training_rows import choose_training_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from joblib import Memory
+    from numpy.typing import ArrayLike
+    from sklearn.utils.metadata_routing import MetadataRouter
+
+    from skmsc._typing import (
+        Estimator,
+        Label,
+        OnStageError,
+        RandomState,
+        Rows,
+        Splitter,
+        StageCosts,
+        Strategy,
+        Thresholds,
+    )
 
 
 class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
@@ -227,25 +249,25 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
     def __init__(
         self,
-        stages=None,
+        stages: Sequence[tuple[str, Estimator]] | None = None,
         *,
-        feedback="caught",
-        catch_threshold="best_f1",
-        survivor_rate=None,
-        thresholds=None,
-        stage_costs=None,
-        calibration="sigmoid",
-        cv=5,
-        validation_fraction=None,
-        pos_label=None,
-        memory=None,
-        store_oof=False,
-        unlabeled_label=None,
-        on_stage_error="raise",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        feedback: Literal["caught", "gain", "none", "auto"] | Strategy = "caught",
+        catch_threshold: float | Literal["best_f1", "argmax"] = "best_f1",
+        survivor_rate: float | None = None,
+        thresholds: Thresholds = None,
+        stage_costs: StageCosts = None,
+        calibration: Literal["sigmoid", "isotonic", "temperature"] | None = "sigmoid",
+        cv: Splitter = 5,
+        validation_fraction: float | None = None,
+        pos_label: Label = None,
+        memory: str | Memory | None = None,
+        store_oof: bool = False,
+        unlabeled_label: float | str | None = None,
+        on_stage_error: OnStageError = "raise",
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.stages = stages
         self.feedback = feedback
         self.catch_threshold = catch_threshold
@@ -265,11 +287,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self.verbose = verbose
 
     @property
-    def named_stages_(self):
+    def named_stages_(self) -> dict[str, Estimator]:
         """Fitted stages by name."""
         return dict(zip(self._stage_names, self.stages_, strict=True))
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get the parameters, those of the given stages among them as ``name__parameter``.
 
         Parameters
@@ -283,7 +305,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """
         return self._get_params("stages", deep=deep)
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; a stage is replaced, or dropped with "drop", by its name.
 
         Parameters
@@ -301,14 +323,14 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     @with_callbacks
     def fit(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        false_negative_cost=None,
-        false_positive_cost=None,
-        **fit_params,
-    ):
+        false_negative_cost: ArrayLike | None = None,
+        false_positive_cost: ArrayLike | None = None,
+        **fit_params: Any,
+    ) -> Self:
         """Fit the stages, last one first, and set the thresholds.
 
         Parameters
@@ -400,7 +422,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         """Whether rows that are rejected in training are spared costly features."""
         return self._spares_rejected(check_stages(self.stages, reserved=())), self._row_kind()
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Give the accuracy on the rows that have a label.
 
         Parameters
@@ -664,7 +686,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 "fitted on."
             )
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Get the metadata routing: `sample_weight` here, the rest to `cv` and the stages.
 
         Returns

@@ -4,6 +4,8 @@ Everything that may move between scikit-learn releases is imported here, so that
 release means reading one file.
 """
 
+from typing import TypeVar
+
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer, _Scorer
@@ -28,15 +30,23 @@ except ImportError:
     from sklearn.utils._estimator_html_repr import _VisualBlock
 
 try:  # scikit-learn >= 1.9
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """No callbacks before scikit-learn 1.9."""
 
-    def with_callbacks(method):
-        """The method as it is."""
+    def _with_callbacks(method):
         return method
+
+
+_Method = TypeVar("_Method")
+
+
+def with_callbacks(method: _Method) -> _Method:
+    """The `fit` of an estimator that supports callbacks; before scikit-learn 1.9 as it is."""
+    return _with_callbacks(method)
 
 
 __all__ = [

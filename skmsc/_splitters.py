@@ -4,12 +4,15 @@ Input: rows, their labels, times and groups. Output: pairs (train, test) of inte
 from any splitter of scikit-learn.
 """
 
+from __future__ import annotations
+
 import copy
 import datetime
 import re
 import warnings
 from collections.abc import Iterator
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, check_cv
@@ -18,6 +21,12 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from skmsc._checks import find_labeled, is_number
 from skmsc._sklearn import _num_samples
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.utils.metadata_routing import MetadataRequest
+
+    from skmsc._typing import Bools, Duration, Ints, Label, Rows, Splitter
 
 __all__ = ["LabeledTestFolds", "TimeDelaySplit"]
 
@@ -171,12 +180,14 @@ class LabeledTestFolds(BaseCrossValidator):
     [0 1 2] [4 5]
     """
 
-    def __init__(self, cv=5, unlabeled_label=-1):
+    def __init__(self, cv: Splitter = 5, unlabeled_label: float | str = -1) -> None:
         # An iterator can be neither read twice nor copied, and searches copy their splitter.
         self.cv = list(cv) if isinstance(cv, Iterator) else cv
         self.unlabeled_label = unlabeled_label
 
-    def split(self, X, y, groups=None, **params):
+    def split(
+        self, X: Rows, y: ArrayLike, groups: ArrayLike | None = None, **params: Any
+    ) -> Iterator[tuple[Ints, Ints]]:
         """Yield the splits of the wrapped splitter, without unlabelled test rows.
 
         Parameters
@@ -218,7 +229,13 @@ class LabeledTestFolds(BaseCrossValidator):
                 )
             yield train, test[labeled[test]]
 
-    def get_n_splits(self, X=None, y=None, groups=None, **params):
+    def get_n_splits(
+        self,
+        X: Rows = None,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        **params: Any,
+    ) -> int:
         """Return the number of splits of the wrapped splitter, which some count by the arguments.
 
         Parameters
@@ -238,7 +255,7 @@ class LabeledTestFolds(BaseCrossValidator):
         """
         return check_cv(self.cv).get_n_splits(X, y, **_with_groups(params, groups))
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRequest:
         """Return what the wrapped splitter requests.
 
         Returns
@@ -350,15 +367,15 @@ class TimeDelaySplit(BaseCrossValidator):
 
     def __init__(
         self,
-        n_splits=5,
-        test_size="1D",
-        gap="7D",
+        n_splits: int = 5,
+        test_size: Duration = "1D",
+        gap: Duration = "7D",
         *,
-        train_size=None,
-        purge="train",
-        pos_label=1,
-        end=None,
-    ):
+        train_size: Duration | None = None,
+        purge: Literal["train", "known"] | None = "train",
+        pos_label: Label = 1,
+        end: Any = None,
+    ) -> None:
         self.n_splits = n_splits
         self.test_size = test_size
         self.gap = gap
@@ -367,7 +384,13 @@ class TimeDelaySplit(BaseCrossValidator):
         self.pos_label = pos_label
         self.end = end
 
-    def split(self, X, y=None, groups=None, time=None):
+    def split(
+        self,
+        X: Rows,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        time: ArrayLike | None = None,
+    ) -> Iterator[tuple[Ints, Ints]]:
         """Yield training and test rows of each test window, the earliest window first.
 
         Parameters
@@ -414,9 +437,11 @@ class TimeDelaySplit(BaseCrossValidator):
                 f"those after {_shown(start, dated)} up to {_shown(end, dated)},",
                 "change n_splits, test_size, gap or train_size",
             )
-            yield tuple(np.flatnonzero(part) for part in purged)
+            yield np.flatnonzero(purged[0]), np.flatnonzero(purged[1])
 
-    def get_n_splits(self, X=None, y=None, groups=None, time=None):
+    def get_n_splits(
+        self, X: Rows = None, y: Any = None, groups: Any = None, time: Any = None
+    ) -> int:
         """Return the number of test windows.
 
         Parameters
@@ -436,7 +461,13 @@ class TimeDelaySplit(BaseCrossValidator):
             raise ValueError(f"n_splits must be an integer of at least 1; got {self.n_splits!r}.")
         return int(self.n_splits)
 
-    def hold_out(self, fraction, time, groups=None, y=None):
+    def hold_out(
+        self,
+        fraction: float,
+        time: ArrayLike,
+        groups: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+    ) -> tuple[Bools, Bools]:
         """Hold out the latest rows, for thresholds; train on those whose labels came before.
 
         Parameters

@@ -3,9 +3,12 @@
 Input: X of shape (n_rows, n_features). Output: the columns of X that remain, then those fetched.
 """
 
+from __future__ import annotations
+
 import copy
 import sys
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
@@ -13,6 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmsc._checks import is_number, no_half_fit
 from skmsc._sklearn import _num_samples, take_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Rows
 
 __all__ = ["CostlyFeatures"]
 
@@ -120,22 +130,29 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
 
     _stage = None  # name of the cascade's stage, for errors
 
-    def __init__(self, fetch, *, on=None, cost=None, remainder="passthrough"):
+    def __init__(
+        self,
+        fetch: Callable[..., Any],
+        *,
+        on: str | int | list[str] | list[int] | None = None,
+        cost: float | None = None,
+        remainder: Literal["passthrough", "drop"] = "passthrough",
+    ) -> None:
         self.fetch = fetch
         self.on = on
         self.cost = cost
         self.remainder = remainder
 
-    def fit(self, X, y=None):
+    def fit(self, X: Rows, y: ArrayLike | None = None) -> Self:
         """Fetch the rows of X once, and keep what columns they get; y is ignored."""
         self._fit(X)
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Rows, y: ArrayLike | None = None) -> Any:
         """Same as ``fit(X).transform(X)``, but each row is fetched once."""
         return self._join(*self._fit(X))
 
-    def transform(self, X):
+    def transform(self, X: Rows) -> Any:
         """Fetch exactly these rows.
 
         Parameters
@@ -167,14 +184,14 @@ class CostlyFeatures(TransformerMixin, BaseEstimator):
                 )
         return self._join(X, table)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the output's columns; `input_features` names those of an X without names."""
         check_is_fitted(self)
         # Only scikit-learn's check of input_features is borrowed: as many names come out.
         names = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         return np.array([*names[self._rest_idx], *_schema(self.schema_)[0]], dtype=object)
 
-    def check(self, X=None):
+    def check(self, X: Rows = None) -> None:
         """Validate the parameters, `on` against the rows X if given; raises as `fit` does."""
         if not callable(self.fetch):
             raise self._error(f"fetch must be callable; got {self.fetch!r}.", TypeError)

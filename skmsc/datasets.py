@@ -5,11 +5,17 @@ Rows are drawn (who, when, where, fraud or not, how much) and put in time order;
 features are computed that see only what was known at the moment of each row.
 """
 
+from __future__ import annotations
+
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 from sklearn.utils import Bunch, check_random_state
+
+if TYPE_CHECKING:
+    from skmsc._typing import RandomState
 
 __all__ = ["make_card_transactions"]
 
@@ -179,17 +185,17 @@ def _simulate(n, n_customers, n_terminals, n_days, fraud_rate, rng):
 
 
 def make_card_transactions(
-    n_transactions=100_000,
+    n_transactions: int = 100_000,
     *,
-    n_customers=None,
-    n_terminals=None,
-    n_days=90,
-    fraud_rate=0.013,
-    label_delay=7,
-    as_frame=False,
-    return_X_y=False,
-    random_state=None,
-):
+    n_customers: int | None = None,
+    n_terminals: int | None = None,
+    n_days: int = 90,
+    fraud_rate: float = 0.013,
+    label_delay: int = 7,
+    as_frame: bool = False,
+    return_X_y: bool = False,
+    random_state: RandomState = None,
+) -> Any:
     """Simulate card transactions with fraud, and features of two prices.
 
     Customers pay at terminals near their home. Fraud comes in three scenarios: 1, a terminal is

@@ -4,11 +4,14 @@ Dask is an engine of its own: it reads the rows, moves them and computes, on the
 machine or on the workers of many. What is here tells it what to compute, and no more.
 """
 
+from __future__ import annotations
+
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from threading import Lock
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -18,10 +21,21 @@ from skmsc.reporting._unwrap import find_inside
 from skmsc.reporting._unwrap import route as route_rows
 from skmsc.routing import Routing
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skmsc._typing import Estimator
+
 __all__ = ["predict", "predict_proba", "route"]
 
 
-def predict(model, data, *, columns=None, keep=None):
+def predict(
+    model: Estimator,
+    data: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+) -> Any:
     """Predict the class of each row of a dask dataframe or array.
 
     Nothing is computed before the result is asked for. The model goes once to each worker: see
@@ -78,7 +92,13 @@ def predict(model, data, *, columns=None, keep=None):
     return _told(_Predictions(classes), model, data, columns, keep)
 
 
-def predict_proba(model, data, *, columns=None, keep=None):
+def predict_proba(
+    model: Estimator,
+    data: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+) -> Any:
     """Predict the class probabilities of each row of a dask dataframe or array.
 
     Parameters
@@ -119,7 +139,13 @@ def predict_proba(model, data, *, columns=None, keep=None):
     return _told(_Probabilities(classes), model, data, columns, keep)
 
 
-def route(model, data, *, columns=None, keep=None):
+def route(
+    model: Estimator,
+    data: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+) -> Any:
     """Tell which stage answers each row of a dask dataframe or array, with what, at what cost.
 
     Parameters

@@ -5,7 +5,10 @@ becomes a scorer by `sklearn.metrics.make_scorer`; the scorers here ask the esti
 what its predictions do not tell: which stage answered, and at what cost.
 """
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.metrics import roc_curve
@@ -22,6 +25,11 @@ from skmsc._checks import (
 )
 from skmsc.reporting._unwrap import unwrap
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skmsc._typing import Estimator, Floats, Label, Rows
+
 __all__ = [
     "card_precision_at_k",
     "expected_cost",
@@ -36,15 +44,15 @@ __all__ = [
 
 
 def expected_cost(
-    y_true,
-    y_pred,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     *,
-    false_negative_cost=1.0,
-    false_positive_cost=1.0,
-    pos_label=None,
-    sample_weight=None,
-    normalize=True,
-):
+    false_negative_cost: ArrayLike = 1.0,
+    false_positive_cost: ArrayLike = 1.0,
+    pos_label: Label = None,
+    sample_weight: ArrayLike | None = None,
+    normalize: bool = True,
+) -> float:
     """Give the cost of the errors, a row's own or the same for all.
 
     Parameters
@@ -106,7 +114,9 @@ def expected_cost(
     return float(total / weight.sum() if normalize else total)
 
 
-def mean_cost(stage, stage_costs, *, sample_weight=None):
+def mean_cost(
+    stage: ArrayLike, stage_costs: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Give the mean cost of running the stages on a row.
 
     Parameters
@@ -144,7 +154,9 @@ def mean_cost(stage, stage_costs, *, sample_weight=None):
     return float(np.average(np.cumsum(costs)[stage], weights=weight))
 
 
-def pass_rate(stage, *, to_stage=1, sample_weight=None):
+def pass_rate(
+    stage: ArrayLike, *, to_stage: int = 1, sample_weight: ArrayLike | None = None
+) -> float:
     """Give the share of rows that reach a stage.
 
     Parameters
@@ -178,7 +190,9 @@ def pass_rate(stage, *, to_stage=1, sample_weight=None):
     return float(np.average(stage >= to_stage, weights=check_weight(sample_weight, stage.size)))
 
 
-def retained_recall(caught, kept, *, sample_weight=None):
+def retained_recall(
+    caught: ArrayLike, kept: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Give the share of the positives that the last stage would catch and that are kept for it.
 
     Parameters
@@ -216,7 +230,14 @@ def retained_recall(caught, kept, *, sample_weight=None):
     return float(weight @ (caught & kept) / total)
 
 
-def recall_at_fpr(y_true, y_score, *, max_fpr=0.01, pos_label=None, sample_weight=None):
+def recall_at_fpr(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    max_fpr: float = 0.01,
+    pos_label: Label = None,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Give the highest recall of a cut whose false-positive rate is within a limit.
 
     Parameters
@@ -261,16 +282,16 @@ def recall_at_fpr(y_true, y_score, *, max_fpr=0.01, pos_label=None, sample_weigh
 
 
 def card_precision_at_k(
-    y_true,
-    y_score,
+    y_true: ArrayLike,
+    y_score: ArrayLike,
     *,
-    card,
-    period,
-    k=100,
-    drop_found=True,
-    pos_label=None,
-    average=True,
-):
+    card: ArrayLike,
+    period: ArrayLike,
+    k: int = 100,
+    drop_found: bool = True,
+    pos_label: Label = None,
+    average: bool = True,
+) -> float | Floats:
     """Give the share of compromised cards among the k of highest score, period by period.
 
     A team that can look at k cards a day looks at those of the highest scores. A card scores as its
@@ -364,7 +385,12 @@ def card_precision_at_k(
     return float(precision.mean()) if average else precision
 
 
-def neg_pass_rate_scorer(estimator, X, y=None, sample_weight=None):
+def neg_pass_rate_scorer(
+    estimator: Estimator,
+    X: Rows,
+    y: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Score by the share of rows that reach the last stage, negated.
 
     Parameters
@@ -400,7 +426,12 @@ def neg_pass_rate_scorer(estimator, X, y=None, sample_weight=None):
     return -pass_rate(stage, to_stage=len(model.thresholds_) - 1, sample_weight=sample_weight)
 
 
-def neg_mean_cost_scorer(estimator, X, y=None, sample_weight=None):
+def neg_mean_cost_scorer(
+    estimator: Estimator,
+    X: Rows,
+    y: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Score by the mean cost of running the stages on a row, negated.
 
     Parameters
@@ -442,7 +473,9 @@ def neg_mean_cost_scorer(estimator, X, y=None, sample_weight=None):
     return -mean_cost(ran, model.stage_costs_, sample_weight=sample_weight)
 
 
-def retained_recall_scorer(estimator, X, y, sample_weight=None):
+def retained_recall_scorer(
+    estimator: Estimator, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None
+) -> float:
     """Score by the share of the caught positives that reach the last stage.
 
     Parameters

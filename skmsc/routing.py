@@ -7,11 +7,19 @@ answer: `route` is lazy, it runs stage k only on the rows that no earlier stage 
 two agree is the test that the package rests on.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skmsc._acting import reaches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skmsc._typing import Bools, Floats, RandomState, Rows
 
 __all__ = ["Routing", "route"]
 
@@ -55,7 +63,7 @@ class Routing:
         if self.failed is None:
             object.__setattr__(self, "failed", np.zeros(self.stage.size, dtype=bool))
 
-    def shadow(self, share, *, random_state=None):
+    def shadow(self, share: float, *, random_state: RandomState = None) -> tuple[Bools, Floats]:
         """Mark rows to label although an early stage answered them, and weigh all labels.
 
         Labels exist mostly for rows that went all the way: somebody looked at these. Thresholds
@@ -148,17 +156,17 @@ class StageErrors:
 
 
 def route(
-    steps,
-    X,
-    thresholds,
-    stage_costs=None,
+    steps: Sequence[Callable[[Any], tuple[Floats, Any]]],
+    X: Rows,
+    thresholds: Floats,
+    stage_costs: Floats | None = None,
     *,
-    answer=None,
-    acting=None,
-    pieces=None,
-    on_error=None,
-    at_once=None,
-):
+    answer: Callable[..., Floats] | None = None,
+    acting: Callable[[Floats], Floats] | None = None,
+    pieces: tuple[int, int] | None = None,
+    on_error: Callable[..., Floats] | None = None,
+    at_once: int | None = None,
+) -> Routing:
     """Run the stages in order, each only on the rows that are still waiting.
 
     Parameters

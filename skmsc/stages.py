@@ -4,10 +4,13 @@ A stage is any scikit-learn classifier, pipeline or frozen estimator, or a skorc
 the first and cheapest. Nothing here knows in which order stages are trained, or what cuts them.
 """
 
+from __future__ import annotations
+
 import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn import config_context
@@ -31,6 +34,9 @@ from skmsc._sklearn import (
 from skmsc.calibration import Calibration
 from skmsc.costly_features import CostlyFeatures
 
+if TYPE_CHECKING:
+    from skmsc._typing import Estimator
+
 __all__ = ["default_stages"]  # the rest is for the package's own use
 
 # Metadata name under which a pipeline's classifier receives its weights when metadata routing is
@@ -38,7 +44,7 @@ __all__ = ["default_stages"]  # the rest is for the package's own use
 _STAGE_WEIGHT = "stage_weight"
 
 
-def default_stages():
+def default_stages() -> list[tuple[str, Estimator]]:
     """Stages that a cascade takes when none are given.
 
     Returns

@@ -1,6 +1,8 @@
 """scikit-learn's own checks on composable classifiers."""
 
 import pytest
+import sklearn
+from packaging.version import Version
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
@@ -22,6 +24,7 @@ pytestmark = [
 
 DENSE = "check_sample_weight_equivalence_on_dense_data"
 SPARSE = "check_sample_weight_equivalence_on_sparse_data"
+OLD = Version(sklearn.__version__) < Version("1.7")
 HELD_OUT = "rows are held out by chance: a row given twice may fall on both sides"
 
 
@@ -57,6 +60,8 @@ MORE = [
 
 @parametrize_with_checks(MODELS, expected_failed_checks=expected_failed_checks)
 def test_estimator_checks(estimator, check):
+    if OLD and check.func.__name__ == SPARSE:
+        pytest.skip("scikit-learn 1.6 gives sparse rows to what refuses them, too")
     check(estimator)
 
 

@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 import torch
+from packaging.version import Version
+from sklearn import __version__ as sklearn_version
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -65,6 +67,9 @@ from skmsc import (
 )
 from skmsc.metrics import neg_mean_cost_scorer, neg_pass_rate_scorer, retained_recall_scorer
 
+since_1_7 = pytest.mark.skipif(
+    Version(sklearn_version) < Version("1.7"), reason="needs scikit-learn 1.7"
+)
 X, y = make_classification(
     300, 6, n_informative=4, n_redundant=0, weights=[0.8], flip_y=0.05, random_state=0
 )
@@ -551,8 +556,8 @@ def test_asking_for_the_routing_does_not_use_a_generator_up(routing):
     ("cv", "message"),
     [
         (1, "n_splits=1"),
-        (2.5, "Expected `cv` as an integer"),
-        ("abc", "Expected `cv` as an integer"),
+        (2.5, "Expected `?cv`? as an integer"),
+        ("abc", "Expected `?cv`? as an integer"),
         ([], "cv gives no split"),
         ([([0, 1], [300])], "must hold indices from 0 to 299"),
         ([(np.flatnonzero(y == 0), np.flatnonzero(y == 1))], "holds no row of class 1"),
@@ -581,6 +586,7 @@ def test_routing_on_changes_nothing_by_itself(weight):
         np.testing.assert_array_equal(proba_of(cascade(), sample_weight=weight), expected)
 
 
+@since_1_7
 def test_weights_and_groups_through_pipeline_and_search(routing):
     inner = cascade(logistic(), cv=GroupKFold(3)).set_fit_request(sample_weight=True)
     scaler = StandardScaler().set_fit_request(sample_weight=True)

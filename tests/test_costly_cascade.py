@@ -15,6 +15,8 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
+from packaging.version import Version
+from sklearn import __version__ as sklearn_version
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -61,6 +63,7 @@ from skmsc.neural import TabularNet
 from skmsc.thresholds import StageScores, eager_stage
 from skmsc.training.feedback import best_f1_cut
 
+OLD = Version(sklearn_version) < Version("1.7")
 N = 240
 Z, Y = make_classification(
     N, 6, n_informative=5, n_redundant=0, weights=[0.75], flip_y=0.05, random_state=3
@@ -1197,6 +1200,8 @@ def few(*stages, **params):
     "ignore:survivor_rate=.* leaves, in every training part of cv:UserWarning",
 )
 def test_scikit_learn_checks(estimator, check):
+    if OLD and check.func.__name__.startswith("check_sample_weight_equivalence"):
+        pytest.skip("scikit-learn 1.6 compares fits on other labels")
     check(estimator)
 
 

@@ -1,4 +1,4 @@
-"""The docstrings tell the truth about the signatures, and every public object has an example."""
+"""Docstrings tell the truth about the signatures, which are annotated; all have an example."""
 
 import ast
 import dataclasses
@@ -111,6 +111,21 @@ def signature_defaults(obj):
     }
 
 
+def missing_annotations(obj):
+    """Names of the parameters without an annotation, "return" for what is returned."""
+    if inspect.isclass(obj):
+        # The fields of a dataclass have types; other constructors may come from elsewhere.
+        if dataclasses.is_dataclass(obj) or not is_ours(obj.__init__):
+            return
+        obj = obj.__init__
+    signature = inspect.signature(obj)
+    for parameter in signature.parameters.values():
+        if parameter.name not in ("self", "cls") and parameter.annotation is parameter.empty:
+            yield parameter.name
+    if signature.return_annotation is signature.empty:
+        yield "return"
+
+
 def documented_types(obj):
     """Parameter name to documented type, in order.
 
@@ -191,6 +206,16 @@ def test_parameters(obj):
 def test_defaults(obj):
     assert list(wrong_defaults(obj)) == []
     assert list(missing_defaults(obj)) == []
+
+
+@each_object
+def test_annotations(obj):
+    assert list(missing_annotations(obj)) == []
+
+
+@each_method
+def test_method_annotations(method):
+    assert list(missing_annotations(method)) == []
 
 
 @each_object

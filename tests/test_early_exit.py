@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 import torch
+from packaging.version import Version
+from sklearn import __version__ as sklearn_version
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import make_classification
@@ -50,6 +52,9 @@ from skmsc.neural import MultiExitNet, TabularNet
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated")
 
 INF = np.inf
+since_1_7 = pytest.mark.skipif(
+    Version(sklearn_version) < Version("1.7"), reason="needs scikit-learn 1.7"
+)
 MEASURES = ("max_proba", "margin", "entropy")
 coarse_scores = pytest.mark.filterwarnings("ignore:.*distinct scores")
 
@@ -880,7 +885,12 @@ def test_the_repr_names_what_was_set():
 @pytest.mark.parametrize(
     ("model", "names", "absent"),
     [
-        (EarlyExitClassifier(), ["net", "MultiExitNet"], ["first_stage: ", "LogisticRegression"]),
+        pytest.param(
+            EarlyExitClassifier(),
+            ["net", "MultiExitNet"],
+            ["first_stage: ", "LogisticRegression"],
+            marks=since_1_7,
+        ),
         (EarlyExitClassifier(LogisticRegression()), ["LogisticRegression", "MultiExitNet"], []),
         (
             EarlyExitClassifier(make_pipeline(StandardScaler(), GaussianNB()), small_net()),
@@ -1045,7 +1055,7 @@ def test_costly_features_of_the_first_stage_are_fetched_once_and_counted():
 
 
 def test_what_the_net_refuses_is_refused_before_the_first_stages_fits():
-    frame = pd.DataFrame(X)
+    frame = pd.DataFrame(X.copy())
     frame.iloc[0, 0] = np.nan
     before = len(RecordingModel.seen)
     imputing = make_pipeline(SimpleImputer(), RecordingModel())

@@ -578,7 +578,7 @@ def test_fit_parameters(fit_params, words):
 @pytest.mark.parametrize(
     "cv, words",
     [
-        ("a", ["`cv`", "Got a"]),
+        ("a", ["cv", "as an integer", "Got a"]),
         (1, ["n_splits=1"]),
         (GroupKFold(3), ["'groups'"]),
         ([], ["no split"]),

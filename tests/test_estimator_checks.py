@@ -4,9 +4,12 @@ Declared as failing is only the equivalence of weights and repeated rows, and on
 hold: see `DECLARED`.
 """
 
+import warnings
 from functools import partial
 
 import pytest
+import sklearn
+from packaging.version import Version
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -36,6 +39,7 @@ pytestmark = [
 
 DENSE = "check_sample_weight_equivalence_on_dense_data"
 SPARSE = "check_sample_weight_equivalence_on_sparse_data"
+OLD = Version(sklearn.__version__) < Version("1.7")
 RESAMPLED = "takes no sample_weight: its rows are resampled, which equals weights only on average"
 BATCHES = "draws batches and dropout: for a repeated row twice, for a row of weight 2 once"
 DECLARED = {
@@ -103,6 +107,11 @@ CASCADES = [
 
 @parametrize_with_checks(CASCADES, expected_failed_checks=expected_failed_checks)
 def test_estimator_checks(estimator, check):
+    if OLD and check.func.__name__ in (DENSE, SPARSE):
+        # Of three classes it makes two by the first row, which is another one where rows repeat.
+        pytest.skip("scikit-learn 1.6 compares fits on other labels")
+    if OLD and check.func.__name__ == "check_n_features_in_after_fitting":
+        warnings.filterwarnings("ignore", "The least populated class in y has only 4 members")
     check(estimator)
 
 

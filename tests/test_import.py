@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,10 @@ def private_sklearn_imports(path):
                 yield name
 
 
+def test_version_is_that_of_the_installed_package():
+    assert skmsc.__version__ == version("skmsc")
+
+
 def test_import_is_light():
     assert loaded_after("import skmsc") == []
 
@@ -58,12 +63,19 @@ def test_public_names_resolve_and_are_light():
     assert loaded_after("".join(f"from skmsc import {name}\n" for name in skmsc.__all__)) == []
 
 
-def test_typed_names_are_those_imported_when_asked_for():
-    tree = ast.parse(Path(skmsc.__file__).read_text(encoding="utf-8"))
+def typed_names(package):
+    """What a package imports for type checkers: name to module."""
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    typed = {alias.name: node.module for node in block.body for alias in node.names}
+    return {alias.name: node.module for node in block.body for alias in node.names}
+
+
+def test_typed_names_are_those_imported_when_asked_for():
+    typed = typed_names(skmsc)
     assert typed == skmsc._HOME_OF
     assert set(typed) == set(skmsc.__all__) <= set(dir(skmsc))
+    homes = {name: f"skmsc.serving.{home}" for name, home in skmsc.serving._HOMES.items()}
+    assert typed_names(skmsc.serving) == homes
 
 
 def test_importing_the_package_imports_no_scikit_learn():

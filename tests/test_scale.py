@@ -174,7 +174,7 @@ def test_rows_together_fill_the_working_memory_and_no_more():
 
 
 def test_zeros_of_sparse_rows_take_no_working_memory():
-    rows = sparse.random_array((3000, 5000), density=0.001, format="csr", rng=0)
+    rows = sparse.csr_array(sparse.random(3000, 5000, density=0.001, random_state=0))
     labels = np.asarray(rows[:, :100].sum(axis=1)) > 0.1
     model = FeedbackCascadeClassifier(
         [("screen", LogisticRegression())], stage_costs=[1], cv=2

@@ -1,5 +1,9 @@
 """FinalCutClassifier: another cut than 1/2 for the rows that the last stage decides."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import get_tags
@@ -9,6 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from skmsc._base import MultiStageClassifier
 from skmsc._checks import is_number
 from skmsc._sklearn import _routing_enabled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Estimator, Floats, Rows
 
 
 class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -65,11 +74,11 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     True
     """
 
-    def __init__(self, estimator, final_cut=None):
+    def __init__(self, estimator: Estimator, final_cut: float | None = None) -> None:
         self.estimator = estimator
         self.final_cut = final_cut
 
-    def fit(self, X, y, **fit_params):
+    def fit(self, X: Rows, y: ArrayLike, **fit_params: Any) -> Self:
         """Fit the classifier.
 
         Parameters
@@ -102,16 +111,16 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     @property
-    def classes_(self):
+    def classes_(self) -> NDArray[Any]:
         """Labels, sorted."""
         return self.estimator_.classes_
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of features seen in fit."""
         return self.estimator_.n_features_in_
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> NDArray[Any]:
         """Predict the class of each row.
 
         Parameters
@@ -142,7 +151,7 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
         return model._told(model._check_rows(X), decide, answer=answer)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Rows) -> Floats:
         """Give the classifier's probabilities, which know of no cut.
 
         Parameters
@@ -157,7 +166,7 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return self.estimator_.predict_proba(X)
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Get the metadata routing: all goes to the classifier.
 
         Returns

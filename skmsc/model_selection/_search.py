@@ -1,10 +1,13 @@
 """ThresholdSearchCV: each fold is fitted once, every setting of thresholds is scored on it."""
 
+from __future__ import annotations
+
 import time
 from copy import copy as shallow_copy
 from dataclasses import dataclass
 from numbers import Integral
 from traceback import format_exc
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from scipy.stats import rankdata
@@ -41,6 +44,14 @@ from skmsc.model_selection._replay import (
 )
 from skmsc.splits import takes_time
 from skmsc.thresholds import row_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+    from sklearn.utils.metadata_routing import MetadataRouter
+
+    from skmsc._typing import Estimator, Rows, Splitter, Thresholds
 
 # What is told of every setting beside its scores; less is better.
 BILL = ("cost", "pass_rate")
@@ -188,18 +199,18 @@ class ThresholdSearchCV(BaseSearchCV):
 
     def __init__(
         self,
-        estimator,
-        thresholds,
+        estimator: Estimator,
+        thresholds: Sequence[Thresholds] | Literal["pairs"],
         *,
-        scoring=None,
-        constraints=None,
-        n_cuts=500,
-        refit=True,
-        cv=None,
-        n_jobs=None,
-        verbose=0,
-        error_score=np.nan,
-    ):
+        scoring: Any = None,
+        constraints: Mapping[str, tuple[str, float]] | None = None,
+        n_cuts: int | tuple[int, int] = 500,
+        refit: bool | str | Callable[..., int] = True,
+        cv: Splitter = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        error_score: float | Literal["raise"] = np.nan,
+    ) -> None:
         super().__init__(
             estimator,
             scoring=scoring,
@@ -214,7 +225,7 @@ class ThresholdSearchCV(BaseSearchCV):
         self.constraints = constraints
         self.n_cuts = n_cuts
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Rows, y: ArrayLike | None = None, **params: Any) -> Self:
         """Fit each fold once, score all settings, fit the best on all rows.
 
         Parameters
@@ -282,7 +293,7 @@ class ThresholdSearchCV(BaseSearchCV):
             self.cv_results_ = results
         return self
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Get the metadata routing, as in `GridSearchCV`.
 
         What any of the settings reads of each row is asked for.

@@ -1,7 +1,10 @@
 """Whole batches of tensors, sliced from arrays."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,14 +85,14 @@ class TensorBatches:
 
     def __init__(
         self,
-        dataset,
-        batch_size=128,
-        shuffle=False,
-        drop_last=False,
-        even=False,
-        generator=None,
-        device=None,
-    ):
+        dataset: Any,
+        batch_size: int = 128,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        even: bool = False,
+        generator: torch.Generator | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
             raise TypeError(f"batch_size must be an integer >= 1; got {batch_size!r}.")
         if batch_size < 1:

@@ -1,7 +1,10 @@
 """A network for tables with several exits, as a scikit-learn classifier."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -20,6 +23,13 @@ from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_input import AUTO_VALIDATION, find_device, split_rows
 from skmsc.neural._tabular_net import PREDICT_ROWS, TabularNet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from skmsc._typing import Floats, Ints, RandomState, Rows
 
 
 @dataclass(frozen=True)
@@ -136,33 +146,33 @@ class MultiExitNet(TabularNet):
 
     def __init__(
         self,
-        trunk="mlp",
+        trunk: Literal["mlp", "resnet", "tabm"] | Callable[..., Any] = "mlp",
         *,
-        width=256,
-        depth=3,
-        dropout=0.2,
-        trunk_params=None,
-        lr=0.002,
-        lr_schedule="constant",
-        average_epochs=1.0,
-        weight_decay=0.01,
-        max_epochs=100,
-        batch_size="auto",
-        validation="auto",
-        patience=5,
-        class_weight=None,
-        logit_adjustment=0.0,
-        missing="error",
-        dtype="float32",
-        net_params=None,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        width: int | Sequence[int] = 256,
+        depth: int = 3,
+        dropout: float = 0.2,
+        trunk_params: dict[str, Any] | None = None,
+        lr: float = 0.002,
+        lr_schedule: Literal["constant", "cosine"] = "constant",
+        average_epochs: float = 1.0,
+        weight_decay: float = 0.01,
+        max_epochs: int = 100,
+        batch_size: int | Literal["auto"] = "auto",
+        validation: Any = "auto",
+        patience: int = 5,
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        logit_adjustment: float = 0.0,
+        missing: Literal["error", "mean"] = "error",
+        dtype: Literal["float32", "float64"] = "float32",
+        net_params: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             trunk,
-            width=width,
+            width=width,  # type: ignore[arg-type]
             depth=depth,
             dropout=dropout,
             trunk_params=trunk_params,
@@ -186,11 +196,11 @@ class MultiExitNet(TabularNet):
         )
 
     @property
-    def n_exits_(self):
+    def n_exits_(self) -> int:
         """Number of exits."""
         return self.net_.module_.n_exits
 
-    def exit_proba(self, X):
+    def exit_proba(self, X: Rows) -> Floats:
         """Class probabilities of every exit.
 
         Parameters
@@ -212,7 +222,7 @@ class MultiExitNet(TabularNet):
                 proba[rows, k], carry = self.run_exit(k, carry)
         return proba
 
-    def count_exit_multiply_adds(self):
+    def count_exit_multiply_adds(self) -> Ints:
         """Multiply-adds that each exit adds for one row: those of its block and its head.
 
         Returns
@@ -223,7 +233,7 @@ class MultiExitNet(TabularNet):
         row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
         return _count(self.net_.module_, row)
 
-    def preview_multiply_adds(self, n_features, n_classes):
+    def preview_multiply_adds(self, n_features: int, n_classes: int) -> Ints:
         """Multiply-adds of each exit in a net for such rows, which is built and thrown away.
 
         Indicators of missing values are not counted.
@@ -251,14 +261,14 @@ class MultiExitNet(TabularNet):
             )
         return _count(module, torch.zeros(1, n_features))
 
-    def validation_share(self, n_rows):
+    def validation_share(self, n_rows: int) -> float | None:
         """Share of so many rows that `validation` would draw by chance; None: it would not."""
         if is_number(self.validation):
             return self.validation
         automatic = isinstance(self.validation, str)
         return AUTO_VALIDATION[1] if automatic and n_rows >= AUTO_VALIDATION[0] else None
 
-    def check_rows(self, X):
+    def check_rows(self, X: Rows) -> None:
         """Raise for rows that the net would not take.
 
         Parameters
@@ -275,7 +285,13 @@ class MultiExitNet(TabularNet):
         fitted = self.__sklearn_is_fitted__()
         (self if fitted else clone(self))._check_X(X, reset=not fitted)
 
-    def split_for_validation(self, X, y, sample_weight=None, split_params=None):
+    def split_for_validation(
+        self,
+        X: Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        split_params: dict[str, Any] | None = None,
+    ) -> tuple[Ints, Ints] | None:
         """Rows that a fit on the same rows would train on, and rows that it would validate with.
 
         Parameters
@@ -303,14 +319,16 @@ class MultiExitNet(TabularNet):
             X,
             np.asarray(y),
             codes,
-            np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0,
+            np.ones(len(codes), dtype=bool)
+            if sample_weight is None
+            else np.asarray(sample_weight) > 0,
             classes=classes,
             split_params=self._check_split_params(split_params or {}),
             seed=self._draw_seed(),
         )
         return None if parts is None or parts.valid is None else (parts.train, parts.valid)
 
-    def run_exit(self, k, carry, *, log=False):
+    def run_exit(self, k: int, carry: Any, *, log: bool = False) -> tuple[Floats, Any]:
         """Run a block and its exit.
 
         Parameters
@@ -354,15 +372,15 @@ class MultiExitNet(TabularNet):
 
     def fit_exits(
         self,
-        X,
-        y,
-        sample_weight=None,
-        split_params=None,
+        X: Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        split_params: dict[str, Any] | None = None,
         *,
-        split=None,
-        weigher=None,
-        first_confidence=None,
-    ):
+        split: tuple[Ints, Ints] | None = None,
+        weigher: Any = None,
+        first_confidence: Floats | None = None,
+    ) -> Self:
         """Train the net with weights of rows at exits.
 
         Parameters

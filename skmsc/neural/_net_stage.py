@@ -1,5 +1,9 @@
 """A raw skorch net under scikit-learn's conventions."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 import torch
 from scipy.sparse import issparse
@@ -11,6 +15,11 @@ from skorch.dataset import Dataset
 from skmsc._checks import no_half_fit
 from skmsc.neural._batches import TensorBatches, suits
 from skmsc.neural._random import own_random_numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Floats, RandomState, Rows
 
 
 class NetStage(ClassifierMixin, BaseEstimator):
@@ -50,11 +59,11 @@ class NetStage(ClassifierMixin, BaseEstimator):
     (3, 2)
     """
 
-    def __init__(self, net, random_state=None):
+    def __init__(self, net: NeuralNet, random_state: RandomState = None) -> None:
         self.net = net
         self.random_state = random_state
 
-    def fit(self, X, y):
+    def fit(self, X: Rows, y: ArrayLike) -> Self:
         """Fit a clone of the net.
 
         Parameters
@@ -83,7 +92,7 @@ class NetStage(ClassifierMixin, BaseEstimator):
         return self
 
     @classmethod
-    def of_fitted(cls, net):
+    def of_fitted(cls, net: NeuralNet) -> NetStage:
         """Wrap a net that is fitted already; its labels are the codes that it was fitted on.
 
         Parameters
@@ -100,7 +109,7 @@ class NetStage(ClassifierMixin, BaseEstimator):
         stage.net_, stage.classes_ = net, np.asarray(net.classes_)
         return stage
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Rows) -> Floats:
         """Class probabilities.
 
         Parameters
@@ -122,11 +131,11 @@ class NetStage(ClassifierMixin, BaseEstimator):
             proba.append(to_proba(output.double()).cpu().numpy())
         return np.concatenate(proba)
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> NDArray[Any]:
         """Most likely class of each row, ndarray of shape (n_samples,)."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def count_multiply_adds(self):
+    def count_multiply_adds(self) -> int | None:
         """Multiply-adds of one row through the net's linear layers; None if it has other layers."""
         total = 0
         for module in self.net_.module_.modules():

@@ -1,10 +1,13 @@
 """A neural network for tables that is a scikit-learn classifier."""
 
+from __future__ import annotations
+
 import inspect
 import math
 import warnings
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -53,6 +56,13 @@ from skmsc.neural._tabular_training import (
     make_dataset,
     train,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Floats, RandomState, Rows
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PREDICT_ROWS = 2048  # of a batch in predict: its activations stay in the cache
@@ -246,37 +256,37 @@ class TabularNet(ClassifierMixin, BaseEstimator):
 
     # What `net_` is made of; its module has a method `answer`, the logits that predictions are of.
     _net_class = WeightedNet
-    _module_class = TabularModule
+    _module_class: type[Any] = TabularModule
     _nonlinearity = staticmethod(to_proba)  # of what the module's forward gives
 
     def __init__(
         self,
-        trunk="mlp",
+        trunk: Literal["mlp", "resnet", "tabm"] | Callable[..., Any] = "mlp",
         *,
-        width=256,
-        depth=2,
-        dropout=0.2,
-        trunk_params=None,
-        head="linear",
-        head_rows=None,
-        lr=0.002,
-        lr_schedule="constant",
-        average_epochs=1.0,
-        weight_decay=0.01,
-        max_epochs=100,
-        batch_size="auto",
-        validation="auto",
-        patience=5,
-        class_weight=None,
-        logit_adjustment=0.0,
-        missing="error",
-        dtype="float32",
-        net_params=None,
-        warm_start=False,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        width: int = 256,
+        depth: int = 2,
+        dropout: float = 0.2,
+        trunk_params: dict[str, Any] | None = None,
+        head: Literal["linear", "orthogonal", "hadamard", "simplex"] = "linear",
+        head_rows: int | None = None,
+        lr: float = 0.002,
+        lr_schedule: Literal["constant", "cosine"] = "constant",
+        average_epochs: float = 1.0,
+        weight_decay: float = 0.01,
+        max_epochs: int = 100,
+        batch_size: int | Literal["auto"] = "auto",
+        validation: Any = "auto",
+        patience: int = 5,
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        logit_adjustment: float = 0.0,
+        missing: Literal["error", "mean"] = "error",
+        dtype: Literal["float32", "float64"] = "float32",
+        net_params: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.trunk = trunk
         self.width = width
         self.depth = depth
@@ -302,7 +312,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, sample_weight=None, **split_params):
+    def fit(
+        self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None, **split_params: Any
+    ) -> Self:
         """Train the net.
 
         Parameters
@@ -339,7 +351,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             return self._fit(X, y, sample_weight, split_params, going_on=False)
 
     @available_if(_class_weights_are_known)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: Rows,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train on some more rows: once, at the constant rate `lr`, without validation.
 
         Parameters
@@ -371,7 +389,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         with no_half_fit(self):
             return self._partial_fit(X, y, classes, sample_weight, going_on=False)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Rows) -> Floats:
         """Class probabilities.
 
         Parameters
@@ -394,7 +412,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._run(X, lambda module, batch: to_proba(module.answer(batch)))
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> NDArray[Any]:
         """Most likely class of each row.
 
         Parameters
@@ -409,7 +427,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
 
-    def features(self, X):
+    def features(self, X: Rows) -> Floats:
         """Hidden features below the head, such as another classifier may be trained on.
 
         Parameters
@@ -446,7 +464,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._run(X, lambda module, batch: module.features(batch))
 
-    def count_multiply_adds(self):
+    def count_multiply_adds(self) -> int:
         """Multiply-adds of one row in the net's matrix products and convolutions.
 
         Returns
@@ -460,7 +478,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             self.net_.module_.answer(row)
         return counter.get_total_flops() // 2
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> Any:
         """Get the metadata routing: `sample_weight` here, the rest to the splitter.
 
         Returns

@@ -1,6 +1,9 @@
 """Whether the probabilities that each stage answers with are right."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -9,6 +12,14 @@ from skmsc._sklearn import _num_samples
 from skmsc.reporting._drawing import check_labels_given, count, get_axes, label_ends, style
 from skmsc.reporting._table import binomial_interval, effective_size
 from skmsc.reporting._unwrap import unwrap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+    from skmsc._typing import Estimator, Label, Rows
 
 _TICKS = [0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0]
 
@@ -71,15 +82,15 @@ class StageCalibrationDisplay:
 
     def __init__(
         self,
-        stage,
-        predicted,
-        happened,
+        stage: ArrayLike,
+        predicted: ArrayLike,
+        happened: ArrayLike,
         *,
-        stage_names=None,
-        sample_weight=None,
-        n_bins=8,
-        names=("predicted probability", "share of positives"),
-    ):
+        stage_names: Sequence[str] | None = None,
+        sample_weight: ArrayLike | None = None,
+        n_bins: int = 8,
+        names: tuple[str, str] = ("predicted probability", "share of positives"),
+    ) -> None:
         stage, predicted, happened = check_stage(stage), *map(np.asarray, (predicted, happened))
         if not stage.shape == predicted.shape == happened.shape or stage.ndim != 1:
             raise ValueError(
@@ -96,15 +107,24 @@ class StageCalibrationDisplay:
                 f"{stage_names!r}."
             )
         weight = check_weight(sample_weight, stage.size)
-        self.names = names
-        self.curves = {}
+        self.names: tuple[str, str] = names
+        self.curves: dict[str, Any] = {}
         for k in np.unique(stage[weight > 0]).tolist():
             rows = (stage == k) & (weight > 0)
             name = f"stage {k}" if stage_names is None else stage_names[k]
             self.curves[name] = _curve(predicted[rows], happened[rows], weight[rows], n_bins)
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, sample_weight=None, n_bins=8, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Estimator,
+        X: Rows,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        n_bins: int = 8,
+        ax: Axes | None = None,
+    ) -> StageCalibrationDisplay:
         """Draw the reliability of the answers of the classifier inside an estimator.
 
         Parameters
@@ -151,9 +171,17 @@ class StageCalibrationDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_prob, stage, *, pos_label=None, stage_names=None, sample_weight=None,
-        n_bins=8, ax=None,
-    ):  # fmt: skip
+        cls,
+        y_true: ArrayLike,
+        y_prob: ArrayLike,
+        stage: ArrayLike,
+        *,
+        pos_label: Label = None,
+        stage_names: Sequence[str] | None = None,
+        sample_weight: ArrayLike | None = None,
+        n_bins: int = 8,
+        ax: Axes | None = None,
+    ) -> StageCalibrationDisplay:
         """Draw the reliability of given probabilities.
 
         Parameters
@@ -190,7 +218,7 @@ class StageCalibrationDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw a curve for each stage.
 
         Where less than a twentieth of the rows are positive, both axes show fourth roots, which

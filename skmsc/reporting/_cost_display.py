@@ -1,9 +1,21 @@
 """Cost against score: what a search found, and what single models do."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skmsc.reporting._drawing import COLORS, MARKERS, get_axes, label_ends
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+    from skmsc._typing import Estimator
 
 
 class CostScoreDisplay:
@@ -60,15 +72,15 @@ class CostScoreDisplay:
 
     def __init__(
         self,
-        cost,
-        score,
+        cost: ArrayLike,
+        score: ArrayLike,
         *,
-        chosen=None,
-        single=None,
-        front=None,
-        cost_name="cost of a row",
-        score_name="score",
-    ):
+        chosen: int | None = None,
+        single: Mapping[str, tuple[float, float]] | None = None,
+        front: ArrayLike | None = None,
+        cost_name: str = "cost of a row",
+        score_name: str = "score",
+    ) -> None:
         self.cost, self.score = np.asarray(cost, float), np.asarray(score, float)
         if self.cost.ndim != 1 or self.cost.shape != self.score.shape:
             raise ValueError(
@@ -86,7 +98,15 @@ class CostScoreDisplay:
         self.score_name = score_name
 
     @classmethod
-    def from_estimator(cls, search, *, score=None, cost=None, single=None, ax=None):
+    def from_estimator(
+        cls,
+        search: Estimator,
+        *,
+        score: str | None = None,
+        cost: str | None = None,
+        single: Mapping[str, tuple[float, float]] | None = None,
+        ax: Axes | None = None,
+    ) -> CostScoreDisplay:
         """Draw what a search has found.
 
         Parameters
@@ -153,7 +173,7 @@ class CostScoreDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw costs against scores.
 
         Parameters

@@ -1,5 +1,9 @@
 """How rows flow through the stages and where they leave."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
@@ -7,6 +11,15 @@ from skmsc._checks import check_column, check_stage, check_weight
 from skmsc.reporting._drawing import COLORS, count, get_axes
 from skmsc.reporting._report import stage_report
 from skmsc.reporting._unwrap import report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+    from skmsc._typing import Estimator, Label, Rows
+    from skmsc.reporting import StageReport
 
 _NODE, _EXIT = 0.08, 0.3  # widths, in units of a stage
 _LANE, _GAP = 1.0, 0.62  # heights of a lane and of what is between two
@@ -47,11 +60,19 @@ class StageFlowDisplay:
     >>> display.figure_.savefig("flow.png")  # doctest: +SKIP
     """
 
-    def __init__(self, report):
+    def __init__(self, report: StageReport) -> None:
         self.report = report
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, sample_weight=None, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Estimator,
+        X: Rows,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        ax: Axes | None = None,
+    ) -> StageFlowDisplay:
         """Draw the flow of rows through the classifier inside an estimator.
 
         Parameters
@@ -76,15 +97,15 @@ class StageFlowDisplay:
     @classmethod
     def from_predictions(
         cls,
-        stage,
-        y_true=None,
-        y_pred=None,
+        stage: ArrayLike,
+        y_true: ArrayLike | None = None,
+        y_pred: ArrayLike | None = None,
         *,
-        pos_label=None,
-        stage_names=None,
-        sample_weight=None,
-        ax=None,
-    ):
+        pos_label: Label = None,
+        stage_names: Sequence[str] | None = None,
+        sample_weight: ArrayLike | None = None,
+        ax: Axes | None = None,
+    ) -> StageFlowDisplay:
         """Draw the flow of rows of which it is known where they were answered.
 
         Parameters
@@ -135,7 +156,7 @@ class StageFlowDisplay:
         weight = check_weight(sample_weight, stage.size)
         return cls(stage_report(names, stage, weight, **known)).plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the flow.
 
         Parameters

@@ -1,5 +1,7 @@
 """The monitor: new rows against earlier ones, such as those that the thresholds were set on."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -176,7 +178,7 @@ class MonitorReport(StageTable):
     }
 
     @property
-    def shifted(self):
+    def shifted(self) -> tuple[str, ...]:
         """Stages whose verdict is "shifted"."""
         pairs = zip(self.columns["stage"], self.columns["verdict"], strict=True)
         return tuple(name for name, verdict in pairs if verdict == "shifted")

@@ -1,9 +1,15 @@
 """A table with a row for each stage: in a terminal, in a notebook, as a dataframe."""
 
+from __future__ import annotations
+
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import beta
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 CONFIDENCE = 0.95  # of all intervals in reports
 _SHARES = ("accuracy", "cost_share", "pass_rate", "reference_pass_rate", "recall", "psi")
@@ -18,14 +24,15 @@ class StageTable:
     in ``_notes`` what is said below.
     """
 
-    _blocks = ()  # first columns of the blocks below the first
-    _headers = {}  # of columns whose names are long
+    columns: dict[str, Any]
+    _blocks: tuple[str, ...] = ()  # first columns of the blocks below the first
+    _headers: dict[str, str] = {}  # of columns whose names are long
 
     def _notes(self):
         """Lines below the table."""
         return []
 
-    def to_frame(self):
+    def to_frame(self) -> DataFrame:
         """Give the report as a dataframe.
 
         Returns

@@ -1,6 +1,9 @@
 """Where a stage is cut, among the scores of the classes."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
@@ -9,6 +12,14 @@ from skmsc._checks import check_column, check_weight
 from skmsc._sklearn import _num_samples
 from skmsc.reporting._drawing import check_labels_given, count, get_axes, style
 from skmsc.reporting._unwrap import unwrap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+    from skmsc._typing import Estimator, Rows
 
 _LOGIT_TICKS = [0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999]
 
@@ -65,8 +76,15 @@ class ThresholdDisplay:
     """
 
     def __init__(
-        self, scores, *, weights=None, cuts=None, answers=None, score_name="score", title=None
-    ):
+        self,
+        scores: Mapping[str, ArrayLike],
+        *,
+        weights: Mapping[str, ArrayLike] | None = None,
+        cuts: Mapping[str, float] | None = None,
+        answers: Sequence[tuple[float, float]] | None = None,
+        score_name: str = "score",
+        title: str | None = None,
+    ) -> None:
         self.scores = {str(name): np.asarray(score, float) for name, score in scores.items()}
         if not any(score.size for score in self.scores.values()):
             raise ValueError("scores holds no row.")
@@ -83,7 +101,17 @@ class ThresholdDisplay:
         self.title = title
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, stage=0, sample_weight=None, bins=30, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Estimator,
+        X: Rows,
+        y: ArrayLike,
+        *,
+        stage: int | str = 0,
+        sample_weight: ArrayLike | None = None,
+        bins: int = 30,
+        ax: Axes | None = None,
+    ) -> ThresholdDisplay:
         """Draw the scores of a stage on the rows that reach it.
 
         Of two classes it is the score of the positive one (of ``classes_[1]``), of more the score
@@ -170,7 +198,16 @@ class ThresholdDisplay:
         return display.plot(ax, bins=bins)
 
     @classmethod
-    def from_predictions(cls, y_true, y_score, *, cuts=None, sample_weight=None, bins=30, ax=None):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
+        *,
+        cuts: Mapping[str, float] | None = None,
+        sample_weight: ArrayLike | None = None,
+        bins: int = 30,
+        ax: Axes | None = None,
+    ) -> ThresholdDisplay:
         """Draw given scores, class by class.
 
         Parameters
@@ -203,7 +240,7 @@ class ThresholdDisplay:
         )
         return display.plot(ax, bins=bins)
 
-    def plot(self, ax=None, *, bins=30):
+    def plot(self, ax: Axes | None = None, *, bins: int = 30) -> Self:
         """Draw scores and cuts.
 
         Probabilities that are cut below .1 or above .9 are drawn on a logit axis.

@@ -1,7 +1,18 @@
 """Reach a multi-stage classifier through pipelines, searches and threshold wrappers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skmsc._typing import Estimator, Rows
+    from skmsc.reporting import MonitorReport, StageReport
+    from skmsc.routing import Routing
 
 
 def unwrap(estimator, X):
@@ -49,7 +60,7 @@ def find_inside(estimator):
     return estimator, before
 
 
-def route(estimator, X):
+def route(estimator: Estimator, X: Rows) -> Routing:
     """Tell which stage of the classifier inside an estimator answers each row.
 
     Parameters
@@ -86,7 +97,14 @@ def route(estimator, X):
     return model.route(X)
 
 
-def report(estimator, X, y=None, *, sample_weight=None, measure_time=False):
+def report(
+    estimator: Estimator,
+    X: Rows,
+    y: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+    measure_time: bool = False,
+) -> StageReport:
     """Report what each stage of the classifier inside an estimator does.
 
     Parameters
@@ -124,7 +142,15 @@ def report(estimator, X, y=None, *, sample_weight=None, measure_time=False):
     return model.report(X, y, sample_weight=sample_weight, measure_time=measure_time)
 
 
-def monitor(estimator, X, y=None, *, reference=None, label_weight=None, sample_weight=None):
+def monitor(
+    estimator: Estimator,
+    X: Rows,
+    y: ArrayLike | None = None,
+    *,
+    reference: Rows = None,
+    label_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> MonitorReport:
     """Compare new rows with earlier ones, such as those that the thresholds were set on.
 
     Parameters

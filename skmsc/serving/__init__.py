@@ -17,6 +17,16 @@ What is needed for a name is imported when it is asked for: `load` works without
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skmsc.serving._export import export as export
+    from skmsc.serving._files import dump as dump
+    from skmsc.serving._files import load_estimator as load_estimator
+    from skmsc.serving._inputs import NotExportable as NotExportable
+    from skmsc.serving._runtime import ExportedClassifier as ExportedClassifier
+    from skmsc.serving._runtime import Step as Step
+    from skmsc.serving._runtime import load as load
 
 _HOMES = {
     "ExportedClassifier": "_runtime",

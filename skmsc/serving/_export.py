@@ -1,9 +1,12 @@
 """Write a fitted multi-stage classifier as ONNX graphs and what routes between them."""
 
+from __future__ import annotations
+
 import platform
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -25,11 +28,18 @@ from skmsc.serving._runtime import ExportedClassifier
 from skmsc.serving._scorer_graphs import scorer_graph, screen_graph, transformers_graph
 from skmsc.stages import costly_head
 
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from skmsc._typing import Estimator, Rows
+
 _PACKAGES = ("skmsc", "scikit-learn", "skorch", "torch", "numpy", "onnx", "skl2onnx")
 _STRINGS = ("str", "object", "categor", "large_string", "enum", "utf8")
 
 
-def export(model, path, X=None, *, tolerance=1e-5):
+def export(
+    model: Estimator, path: str | PathLike[str], X: Rows = None, *, tolerance: float = 1e-5
+) -> str:
     """Write a fitted multi-stage classifier into one file that `load` predicts from.
 
     Each stage becomes an ONNX graph; thresholds, calibrations, classes, names and types of columns,

@@ -6,6 +6,8 @@ before and put together after: skorch nets and tensors (skorch itself restores n
 and dicts whose keys are no strings.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import sys
@@ -16,6 +18,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -24,6 +27,12 @@ from skmsc._checks import warn
 from skmsc.serving._archive import read_archive, write_archive
 from skmsc.serving._trees import check_trees
 from skmsc.serving._trusted import may_make, may_make_key, trusted_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from skmsc._typing import Estimator
 
 _KIND = "skmsc estimator"
 _RECORD = "skmsc.json"  # what the archive holds besides what skops reads, and checksums
@@ -36,7 +45,9 @@ _ATOMS = (
 )
 
 
-def dump(model, path, *, trusted=()):
+def dump(
+    model: Estimator, path: str | PathLike[str], *, trusted: Sequence[str | type] = ()
+) -> None:
     """Write a fitted estimator to a file that `load_estimator` reads without running code.
 
     Parameters
@@ -98,7 +109,7 @@ def dump(model, path, *, trusted=()):
     write_archive(path, _KIND, {**members, _RECORD: json.dumps(record, indent=2).encode()})
 
 
-def load_estimator(path, *, trusted=()):
+def load_estimator(path: str | PathLike[str], *, trusted: Sequence[str | type] = ()) -> Any:
     """Read an estimator from a file that `dump` wrote, running no code of the file.
 
     Types that are neither known to skmsc nor in `trusted` are refused before anything is made.

@@ -1,5 +1,7 @@
 """An exported classifier at work: NumPy and onnxruntime, neither scikit-learn nor torch."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import warnings
@@ -7,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from math import isfinite
 from numbers import Integral
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,15 @@ from skmsc.serving._inputs import FEATURES, MATRIX, SCORES
 from skmsc.serving._manifest import KIND, MANIFEST, Manifest
 from skmsc.serving._one_row import answer_of_one
 from skmsc.serving._rows import RowChecker, Waiting, as_floats, column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from skmsc._typing import Bools, Floats, OnStageError, Rows
+    from skmsc.routing import Routing
 
 _ROWS_AT_ONCE = 16_384  # so that what stages give on the way needs little memory
 
@@ -51,7 +62,14 @@ class Step(NamedTuple):
     carry: Waiting | None
 
 
-def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
+def load(
+    path: str | PathLike[str],
+    *,
+    fetch: Mapping[str, Callable[..., Any]] | None = None,
+    on_stage_error: OnStageError | None = None,
+    n_threads: int = 1,
+    sha256: str | None = None,
+) -> ExportedClassifier:
     """Load what `export` wrote, to predict with NumPy and onnxruntime only.
 
     Parameters
@@ -105,7 +123,7 @@ def load(path, *, fetch=None, on_stage_error=None, n_threads=1, sha256=None):
         manifest = Manifest.from_json(parts.pop(MANIFEST))
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} tells of no classifier, as `export` writes it.") from error
-    how = {"on_stage_error": on_stage_error, "n_threads": n_threads}
+    how: dict[str, Any] = {"on_stage_error": on_stage_error, "n_threads": n_threads}
     return ExportedClassifier(manifest, parts, fetch=fetch, **how)
 
 
@@ -161,7 +179,15 @@ class ExportedClassifier(Answers):
     True
     """
 
-    def __init__(self, manifest, graphs, *, fetch=None, on_stage_error=None, n_threads=1):
+    def __init__(
+        self,
+        manifest: Manifest,
+        graphs: Mapping[str, bytes],
+        *,
+        fetch: Mapping[str, Callable[..., Any]] | None = None,
+        on_stage_error: OnStageError | None = None,
+        n_threads: int = 1,
+    ) -> None:
         names = [stage.name for stage in manifest.stages]
         self._fetch = _check_fetch(fetch, manifest.stages)
         self.classes_, self.stage_names = manifest.classes, names
@@ -211,7 +237,7 @@ class ExportedClassifier(Answers):
         ]
         self._set_one_row()
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> NDArray[Any]:
         """Predict the class of each row.
 
         Parameters
@@ -225,7 +251,7 @@ class ExportedClassifier(Answers):
         """
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Rows) -> Floats:
         """Predict class probabilities, running later stages only on rows that reach them.
 
         Parameters
@@ -250,7 +276,7 @@ class ExportedClassifier(Answers):
                     return self._one(X)
         return self._route(self._rows(X)).proba
 
-    def alerts(self, X):
+    def alerts(self, X: Rows) -> Bools:
         """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
 
         Parameters
@@ -271,7 +297,7 @@ class ExportedClassifier(Answers):
             raise ValueError("The classifier had no alert threshold when it was exported.")
         return self._find_alerts(self.route(X))
 
-    def route(self, X):
+    def route(self, X: Rows) -> Routing:
         """Tell which stage answers each row, with what and at what cost.
 
         Parameters
@@ -285,7 +311,7 @@ class ExportedClassifier(Answers):
         """
         return self._route(self._rows(X))
 
-    def step(self, k, X, *, fetched=None):
+    def step(self, k: int, X: Rows, *, fetched: Any = None) -> Step:
         """Run one stage, for a service that does something of its own between stages.
 
         Parameters

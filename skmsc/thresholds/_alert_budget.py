@@ -1,5 +1,9 @@
 """AlertBudget: the final cut of a team that can look at so many cases a day."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.base import BaseEstimator
 
@@ -7,6 +11,14 @@ from skmsc._checks import is_number, warn
 from skmsc._splitters import _check_time, _microseconds
 from skmsc.thresholds._cuts import SLACK, cut_below, cuts_by_loss
 from skmsc.thresholds._policies import capped, check_share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Duration, Floats
+    from skmsc.thresholds import StageScores
 
 
 class AlertBudget(BaseEstimator):
@@ -88,14 +100,21 @@ class AlertBudget(BaseEstimator):
     needs_two_classes = True
     row_metadata = ("time",)
 
-    def __init__(self, max_alerts, per="1D", average=False, min_kept=0.95, max_pass_rate=None):
+    def __init__(
+        self,
+        max_alerts: float,
+        per: Duration = "1D",
+        average: bool = False,
+        min_kept: float = 0.95,
+        max_pass_rate: float | None = None,
+    ) -> None:
         self.max_alerts = max_alerts
         self.per = per
         self.average = average
         self.min_kept = min_kept
         self.max_pass_rate = max_pass_rate
 
-    def check(self, *, n_stages, stage_costs=None):
+    def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         if not is_number(self.max_alerts):
             raise TypeError(f"max_alerts must be a finite number > 0; got {self.max_alerts!r}.")
@@ -122,7 +141,9 @@ class AlertBudget(BaseEstimator):
         of_time = isinstance(self.per, np.timedelta64)  # of no fixed length
         return (self.per, False) if is_number(self.per) and not of_time else (None, False)
 
-    def per_row(self, given, sample_weight):
+    def per_row(
+        self, given: Mapping[str, ArrayLike], sample_weight: Floats
+    ) -> dict[str, NDArray[Any]]:
         """What `find_thresholds` reads of each row, from the metadata and weights of all rows."""
         times, dated = _check_time(given["time"], sample_weight.size)
         size, is_duration = self._length()
@@ -138,7 +159,7 @@ class AlertBudget(BaseEstimator):
         _, code = np.unique(period, return_inverse=True)
         return {"period": period, "period_rows": np.bincount(code, sample_weight)[code]}
 
-    def find_thresholds(self, scores):
+    def find_thresholds(self, scores: StageScores) -> Floats:
         """Threshold matrix for the given `StageScores`."""
         if scores.negative is None:
             scores = scores.answering_only(0)
@@ -149,7 +170,7 @@ class AlertBudget(BaseEstimator):
         thresholds = scores.matrix(cuts_by_loss(scores, lambda k: loss, most))
         return capped(thresholds, scores, self.max_pass_rate, loss, f"{self!r}", "of the alerts")
 
-    def find_alert_threshold(self, proba, scores):
+    def find_alert_threshold(self, proba: Floats, scores: StageScores) -> float:
         """Probability from which rows are alerts.
 
         `proba` has shape (n_samples,): the positive probabilities of the rows that reach the last

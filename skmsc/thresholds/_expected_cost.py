@@ -1,10 +1,22 @@
 """ExpectedCost: the cuts at which errors, and running the stages, cost least."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from skmsc._checks import as_numbers, is_number
 from skmsc.thresholds._cuts import SLACK, cut_below, tail_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Floats
+    from skmsc.thresholds import StageScores
 
 # Distinct scores of each of two stages up to which all pairs of cuts are compared: 8 MB a table.
 _MOST_LEVELS = 1024
@@ -82,23 +94,28 @@ class ExpectedCost(BaseEstimator):
 
     needs_two_classes = True
 
-    def __init__(self, false_negative_cost=None, false_positive_cost=None, stage_price=0.0):
+    def __init__(
+        self,
+        false_negative_cost: float | None = None,
+        false_positive_cost: float | None = None,
+        stage_price: float = 0.0,
+    ) -> None:
         self.false_negative_cost = false_negative_cost
         self.false_positive_cost = false_positive_cost
         self.stage_price = stage_price
 
     @property
-    def row_metadata(self):
+    def row_metadata(self) -> tuple[str, ...]:
         """Names of what each row must come with."""
         names = ("false_negative_cost", "false_positive_cost")
         return tuple(name for name in names if getattr(self, name) is None)
 
     @property
-    def needs_costs(self):
+    def needs_costs(self) -> bool:
         """Whether it needs the costs of the stages."""
         return is_number(self.stage_price) and self.stage_price > 0
 
-    def check(self, *, n_stages, stage_costs=None):
+    def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         for name in ("false_negative_cost", "false_positive_cost", "stage_price"):
             value = getattr(self, name)
@@ -118,7 +135,7 @@ class ExpectedCost(BaseEstimator):
                 "pass; give it a cost."
             )
 
-    def check_known(self, n_stages, stage_costs):
+    def check_known(self, n_stages: int, stage_costs: Floats | None) -> None:
         """Raise when running has a price and the costs are not known."""
         if self.needs_costs and stage_costs is None:
             raise ValueError(
@@ -126,11 +143,13 @@ class ExpectedCost(BaseEstimator):
                 "stage_costs, or stage_price=0."
             )
 
-    def per_row(self, given, sample_weight):
+    def per_row(
+        self, given: Mapping[str, ArrayLike], sample_weight: Floats
+    ) -> dict[str, NDArray[Any]]:
         """What `find_thresholds` reads of each row, from the metadata and weights of all rows."""
         return {name: check_costs(name, given[name], sample_weight) for name in self.row_metadata}
 
-    def find_thresholds(self, scores):
+    def find_thresholds(self, scores: StageScores) -> Floats:
         """Threshold matrix for the given `StageScores`."""
         self.check_known(scores.n_stages, scores.stage_costs)
         if scores.negative is None:
@@ -150,7 +169,7 @@ class ExpectedCost(BaseEstimator):
             cheapest_cuts(confidence, alert_score, gain, scores.sample_weight, running)
         )
 
-    def find_alert_threshold(self, proba, scores):
+    def find_alert_threshold(self, proba: Floats, scores: StageScores) -> float:
         """Probability from which alerts cost least.
 
         `proba` has shape (n_samples,): the positive probabilities of the rows that reach the last

@@ -1,5 +1,9 @@
 """Policies: each turns `StageScores` into a threshold matrix and states what it promises."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
 import numpy as np
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
@@ -15,6 +19,12 @@ from skmsc.thresholds._cuts import (
     cuts_by_pass,
     geometric,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skmsc._typing import Floats
+    from skmsc.thresholds import StageScores
 
 
 class PassBudget(BaseEstimator):
@@ -46,16 +56,20 @@ class PassBudget(BaseEstimator):
 
     needs_labels = False
 
-    def __init__(self, max_pass_rate=0.1, spread=None):
+    def __init__(
+        self,
+        max_pass_rate: float | Sequence[float] = 0.1,
+        spread: Literal["geometric", "agreement"] | None = None,
+    ) -> None:
         self.max_pass_rate = max_pass_rate
         self.spread = spread
 
     @property
-    def needs_last_stage(self):
+    def needs_last_stage(self) -> bool:
         """Whether it looks at the last stage's scores, too."""
         return self.spread == "agreement"
 
-    def check(self, *, n_stages, stage_costs=None):
+    def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         _check_spread(self)
         if is_number(self.max_pass_rate):
@@ -69,7 +83,7 @@ class PassBudget(BaseEstimator):
         if rates.shape != (n_stages - 1,) or not ((rates >= 0) & (rates <= 1)).all():
             raise ValueError(message)
 
-    def find_thresholds(self, scores):
+    def find_thresholds(self, scores: StageScores) -> Floats:
         """Threshold matrix for the given `StageScores`."""
         n_early, rates = scores.n_stages - 1, self.max_pass_rate
         if np.ndim(rates) == 0:
@@ -109,16 +123,18 @@ class CostBudget(BaseEstimator):
     needs_costs = True
     needs_labels = False
 
-    def __init__(self, max_cost, spread=None):
+    def __init__(
+        self, max_cost: float, spread: Literal["geometric", "agreement"] | None = None
+    ) -> None:
         self.max_cost = max_cost
         self.spread = spread
 
     @property
-    def needs_last_stage(self):
+    def needs_last_stage(self) -> bool:
         """Whether it looks at the last stage's scores, too."""
         return self.spread == "agreement"
 
-    def check(self, *, n_stages, stage_costs=None):
+    def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         _check_spread(self)
         if not is_number(self.max_cost):
@@ -131,7 +147,7 @@ class CostBudget(BaseEstimator):
                 f"costs {stage_costs[0]}."
             )
 
-    def check_known(self, n_stages, stage_costs):
+    def check_known(self, n_stages: int, stage_costs: Floats | None) -> None:
         """Raise unless the costs are known and the budget covers the first stage's."""
         if stage_costs is None:
             raise ValueError(
@@ -140,7 +156,7 @@ class CostBudget(BaseEstimator):
             )
         self.check(n_stages=n_stages, stage_costs=stage_costs)
 
-    def find_thresholds(self, scores):
+    def find_thresholds(self, scores: StageScores) -> Floats:
         """Threshold matrix for the given `StageScores`."""
         costs = scores.stage_costs
         self.check_known(scores.n_stages, costs)
@@ -215,13 +231,19 @@ class RecallFloor(BaseEstimator):
     needs_two_classes = True
     is_blind_without_rejects = True
 
-    def __init__(self, min_recall=0.99, of="caught", max_pass_rate=None, confidence=None):
+    def __init__(
+        self,
+        min_recall: float = 0.99,
+        of: Literal["caught", "positives"] = "caught",
+        max_pass_rate: float | None = None,
+        confidence: float | None = None,
+    ) -> None:
         self.min_recall = min_recall
         self.of = of
         self.max_pass_rate = max_pass_rate
         self.confidence = confidence
 
-    def check(self, *, n_stages, stage_costs=None):
+    def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         check_share(self, "min_recall", low_open=True)
         check_share(self, "max_pass_rate", optional=True)
@@ -231,7 +253,7 @@ class RecallFloor(BaseEstimator):
         if self.confidence is not None and self.min_recall == 1:
             raise ValueError("min_recall=1 cannot be promised with any confidence; lower it.")
 
-    def find_thresholds(self, scores):
+    def find_thresholds(self, scores: StageScores) -> Floats:
         """Threshold matrix for the given `StageScores`."""
         if scores.negative is None:
             scores = scores.answering_only(0)
@@ -313,12 +335,17 @@ class Agreement(BaseEstimator):
 
     needs_labels = False
 
-    def __init__(self, max_disagreement=0.01, per_class=False, confidence=None):
+    def __init__(
+        self,
+        max_disagreement: float = 0.01,
+        per_class: bool = False,
+        confidence: float | None = None,
+    ) -> None:
         self.max_disagreement = max_disagreement
         self.per_class = per_class
         self.confidence = confidence
 
-    def check(self, *, n_stages, stage_costs=None):
+    def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         check_share(self, "max_disagreement")
         if not isinstance(self.per_class, (bool, np.bool_)):
@@ -327,7 +354,7 @@ class Agreement(BaseEstimator):
         if self.confidence is not None and self.max_disagreement == 0:
             raise ValueError("max_disagreement=0 cannot be promised with any confidence; raise it.")
 
-    def find_thresholds(self, scores):
+    def find_thresholds(self, scores: StageScores) -> Floats:
         """Threshold matrix for the given `StageScores`."""
         if self.confidence is None:
             return self._keeping(self.max_disagreement, scores)

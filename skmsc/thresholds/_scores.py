@@ -1,11 +1,19 @@
 """What a policy sees."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skmsc._acting import acting_scores, eager_stage
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from skmsc._typing import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -80,17 +88,17 @@ class StageScores:
     row_values: dict | None = None
 
     @property
-    def n_stages(self):
+    def n_stages(self) -> int:
         """Number of stages."""
         return self.stage_proba.shape[1]
 
     @cached_property
-    def acting(self):
+    def acting(self) -> Floats:
         """Class scores that thresholds act on, of the shape of `stage_proba`."""
         return acting_scores(self.stage_proba, self.measure)
 
     @cached_property
-    def answers(self):
+    def answers(self) -> Ints:
         """Class that each stage would answer, of shape (n_samples, n_stages); the last answers all.
 
         It is the likeliest, or the negative one where early stages may answer no other.
@@ -100,7 +108,7 @@ class StageScores:
             answers[:, :-1] = self.negative
         return answers
 
-    def answering_only(self, negative):
+    def answering_only(self, negative: int) -> StageScores:
         """The same for early stages that may answer the negative class only.
 
         A positive is caught when it is the last stage's likeliest class.
@@ -108,7 +116,7 @@ class StageScores:
         caught = (self.y != negative) & (self.stage_proba[:, -1].argmax(axis=1) != negative)
         return replace(self, negative=negative, caught=caught)
 
-    def only(self, rows):
+    def only(self, rows: NDArray[Any]) -> StageScores:
         """The same of some of the rows, a slice, mask or indices."""
         of_rows = ("stage_proba", "y", "sample_weight", "caught")
         parts = {name: getattr(self, name) for name in of_rows}
@@ -116,21 +124,21 @@ class StageScores:
         row_values = {name: values[rows] for name, values in (self.row_values or {}).items()}
         return replace(self, **parts, row_values=row_values)
 
-    def early_answers(self, thresholds):
+    def early_answers(self, thresholds: Floats) -> Ints:
         """Class that each row is answered with at the stage where it is, of shape (n_samples,)."""
         stage = eager_stage(self.acting, thresholds)
         return np.take_along_axis(self.answers, stage[:, None], axis=1)[:, 0]
 
-    def confidence(self, k):
+    def confidence(self, k: int) -> Floats:
         """Score that stage k is cut at, one number a row."""
         scores = self.acting[:, k]
         return scores.max(axis=1) if self.negative is None else scores[:, self.negative]
 
-    def disagrees(self, k):
+    def disagrees(self, k: int) -> Bools:
         """Whether an answer by stage k would differ from the last stage's most likely class."""
         return self.answers[:, k] != self.answers[:, -1]
 
-    def matrix(self, cuts):
+    def matrix(self, cuts: ArrayLike) -> Floats:
         """Threshold matrix of shape (n_stages, n_classes) from the cuts of the early stages.
 
         One cut for each, of what it may answer, or an array of shape (n_early, n_classes).
@@ -145,7 +153,7 @@ class StageScores:
         thresholds[-1] = -np.inf
         return thresholds
 
-    def pass_rates(self, thresholds):
+    def pass_rates(self, thresholds: Floats) -> Floats:
         """Weighted share of rows that reach each stage; the first is 1."""
         stage = eager_stage(self.acting, thresholds)
         answered = np.bincount(stage, self.sample_weight, minlength=self.n_stages)

@@ -9,11 +9,17 @@ probability, of shape (n_rows, n_stages), where a first stage that is not part o
 first. Nothing here imports torch: the formulas are methods of the tensors.
 """
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
 
 from sklearn.base import BaseEstimator
 
 from skmsc._checks import is_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["FocalWeights", "LearnedWeights", "SurvivorWeights", "UniformWeights"]
 
@@ -28,11 +34,11 @@ class UniformWeights(BaseEstimator):
     UniformWeights()
     """
 
-    def start(self, seed):
+    def start(self, seed: int) -> None:
         """What weighs the rows in one training: nothing."""
         return None
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters: there are none."""
 
 
@@ -63,20 +69,20 @@ class FocalWeights(BaseEstimator):
     FocalWeights(gamma=1.0)
     """
 
-    def __init__(self, strength=0.7, gamma=2.0):
+    def __init__(self, strength: float = 0.7, gamma: float = 2.0) -> None:
         self.strength = strength
         self.gamma = gamma
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         _check_number(self, "strength", low=0, high=1)
         _check_number(self, "gamma", low=0, open_low=True)
 
-    def start(self, seed):
+    def start(self, seed: int) -> FocalWeights:
         """What weighs the rows in one training: this."""
         return self
 
-    def weigh(self, loss, confidence):
+    def weigh(self, loss: Tensor, confidence: Tensor) -> Tensor:
         """Weights of shape (n_rows, n_exits) of the rows of a batch."""
         hard = (-(-loss).expm1()).clamp(min=0) ** self.gamma
         return _mixed(hard, self.strength)
@@ -106,22 +112,24 @@ class SurvivorWeights(BaseEstimator):
     SurvivorWeights(pass_rate=0.5)
     """
 
-    def __init__(self, strength=0.7, pass_rate=0.6, temperature=0.1):
+    def __init__(
+        self, strength: float = 0.7, pass_rate: float = 0.6, temperature: float = 0.1
+    ) -> None:
         self.strength = strength
         self.pass_rate = pass_rate
         self.temperature = temperature
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         _check_number(self, "strength", low=0, high=1)
         _check_number(self, "pass_rate", low=0, high=1, open_low=True, open_high=True)
         _check_number(self, "temperature", low=0, open_low=True)
 
-    def start(self, seed):
+    def start(self, seed: int) -> SurvivorWeights:
         """What weighs the rows in one training: this."""
         return self
 
-    def weigh(self, loss, confidence):
+    def weigh(self, loss: Tensor, confidence: Tensor) -> Tensor:
         """Weights of shape (n_rows, n_exits) of the rows of a batch."""
         n_rows, n_stages = confidence.shape
         rank = loss.new_empty(confidence.shape)
@@ -188,7 +196,15 @@ class LearnedWeights(BaseEstimator):
     LearnedWeights(centre='mat', eps=0.3)
     """
 
-    def __init__(self, eps=0.4, centre="col", exit_share=0.75, every=16, n_hidden=100, lr=0.001):
+    def __init__(
+        self,
+        eps: float = 0.4,
+        centre: Literal["col", "row", "mat"] = "col",
+        exit_share: float = 0.75,
+        every: int = 16,
+        n_hidden: int = 100,
+        lr: float = 0.001,
+    ) -> None:
         self.eps = eps
         self.centre = centre
         self.exit_share = exit_share
@@ -196,7 +212,7 @@ class LearnedWeights(BaseEstimator):
         self.n_hidden = n_hidden
         self.lr = lr
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         _check_number(self, "eps", low=0, high=1, open_low=True)
         if self.centre not in ("col", "row", "mat"):
@@ -208,7 +224,7 @@ class LearnedWeights(BaseEstimator):
                 raise ValueError(f"{name} of {self!r} must be an integer >= 1; got {value!r}.")
         _check_number(self, "lr", low=0, open_low=True)
 
-    def start(self, seed):
+    def start(self, seed: int) -> Any:
         """What weighs the rows in one training: a new weight network."""
         from skmsc.neural._weight_network import LearnedWeigher
 

@@ -13,13 +13,21 @@ An unlabelled row is a positive with the chance that the last stage's calibrated
 is learned twice, as a positive and as a negative: a weighted loss of the two is the loss expected.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
 from skmsc._checks import as_numbers, is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skmsc._typing import Bools, Floats, StageCosts
 
 __all__ = ["AutoFeedback", "CaughtFeedback", "GainFeedback"]
 
@@ -220,23 +228,25 @@ class CaughtFeedback(BaseEstimator):
     CaughtFeedback(temperature=0.5)
     """
 
-    def __init__(self, strength=1.0, temperature=1.0, unlabeled_weight=1.0):
+    def __init__(
+        self, strength: float = 1.0, temperature: float = 1.0, unlabeled_weight: float = 1.0
+    ) -> None:
         self.strength = strength
         self.temperature = temperature
         self.unlabeled_weight = unlabeled_weight
 
-    def check(self, stage_costs=None):
+    def check(self, stage_costs: StageCosts = None) -> None:
         """Validate the parameters, for stages of such costs (None: not given)."""
         _check_common(self)
 
-    def weigh(self, signal):
+    def weigh(self, signal: LaterStages) -> tuple[Bools, Floats]:
         """Targets and weights from a `LaterStages`; both of shape (n_samples,)."""
         positive = signal.positive
         weight = np.ones(positive.size)
         weight[positive] = self._weight_of_positives(signal, signal.later_proba[positive])
         return positive, weight
 
-    def weigh_unlabeled(self, signal, later_proba, chance):
+    def weigh_unlabeled(self, signal: LaterStages, later_proba: Floats, chance: Floats) -> Floats:
         """Weights as negatives and as positives, shape (n_unlabeled, 2); see `guesses_for`."""
         weight = self._weight_of_positives(signal, later_proba)
         return self.unlabeled_weight * np.column_stack([1 - chance, chance * weight])
@@ -298,13 +308,19 @@ class GainFeedback(BaseEstimator):
     GainFeedback(error_costs=(10.0, 1.0))
     """
 
-    def __init__(self, strength=1.0, temperature=1.0, error_costs=None, unlabeled_weight=1.0):
+    def __init__(
+        self,
+        strength: float = 1.0,
+        temperature: float = 1.0,
+        error_costs: tuple[float, float] | None = None,
+        unlabeled_weight: float = 1.0,
+    ) -> None:
         self.strength = strength
         self.temperature = temperature
         self.error_costs = error_costs
         self.unlabeled_weight = unlabeled_weight
 
-    def check(self, stage_costs=None):
+    def check(self, stage_costs: StageCosts = None) -> None:
         """Validate the parameters, for stages of such costs (None: not given)."""
         _check_common(self)
         if self.error_costs is None:
@@ -321,13 +337,13 @@ class GainFeedback(BaseEstimator):
                 f"{self!r} states error costs in the units of stage_costs: set stage_costs too."
             )
 
-    def weigh(self, signal):
+    def weigh(self, signal: LaterStages) -> tuple[Bools, Floats]:
         """Targets and weights from a `LaterStages`; both of shape (n_samples,)."""
         gain = self.gain(signal)
         weight = np.abs(gain) / self._scale(signal)
         return gain > 0, (1 - self.strength) + self.strength * weight
 
-    def weigh_unlabeled(self, signal, later_proba, chance):
+    def weigh_unlabeled(self, signal: LaterStages, later_proba: Floats, chance: Floats) -> Floats:
         """Weights as negatives and as positives, shape (n_unlabeled, 2); see `guesses_for`."""
         if_positive, if_negative, calls = self._consequences(signal, later_proba)
         weight = np.column_stack([(1 - chance) * if_negative + calls, chance * if_positive])
@@ -335,7 +351,7 @@ class GainFeedback(BaseEstimator):
         weight = (1 - self.strength) * _as_either(chance) + self.strength * weight
         return self.unlabeled_weight * weight
 
-    def gain(self, signal):
+    def gain(self, signal: LaterStages) -> Floats:
         """Gain of passing each row, ndarray of shape (n_samples,), in the units of the costs."""
         if_positive, if_negative, calls = self._consequences(signal, signal.later_proba)
         return np.where(signal.positive, if_positive, -if_negative) - calls
@@ -415,12 +431,18 @@ class AutoFeedback(BaseEstimator):
                  pass_rate=0.05)
     """
 
-    def __init__(self, pass_rate=0.1, *, candidates=("caught", "gain"), margin=1.0):
+    def __init__(
+        self,
+        pass_rate: float = 0.1,
+        *,
+        candidates: Sequence[Any] = ("caught", "gain"),
+        margin: float = 1.0,
+    ) -> None:
         self.pass_rate = pass_rate
         self.candidates = candidates
         self.margin = margin
 
-    def check(self, stage_costs=None, unlabeled=False):
+    def check(self, stage_costs: StageCosts = None, unlabeled: bool = False) -> None:
         """Validate the parameters; see `check_feedback`."""
         if not is_number(self.pass_rate) or not 0 < self.pass_rate < 1:
             raise ValueError(f"pass_rate must be a number in (0, 1); got {self.pass_rate!r}.")

@@ -8,9 +8,12 @@ and removed by leaving them out: both are exact. *Trained* heads (`LogisticHead`
 Shapes: n rows, d features, c classes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, lapack
@@ -20,6 +23,11 @@ from sklearn.base import BaseEstimator
 
 from skmsc._checks import check_choice, is_number
 from skmsc.fixed_rows import KINDS, fixed_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skmsc._typing import Floats, Ints
 
 __all__ = ["FixedHead", "ImprintHead", "LDAHead", "LogisticHead", "PairwiseHead", "RidgeHead"]
 
@@ -127,18 +135,18 @@ class _Head(BaseEstimator):
     """How heads are found."""
 
     needs_gram = False
-    penalty = None  # name of the parameter that `fit` chooses where it is None
+    penalty: str | None = None  # name of the parameter that `fit` chooses where it is None
     n_random_features = 0  # that take the place of the trunk's
     has_fixed_rows = False  # below which the trunk is trained
 
-    def prepare(self, features):
+    def prepare(self, features: Floats) -> Floats:
         """Features as the head sees them."""
         return features
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
 
-    def check_room(self, n_classes):
+    def check_room(self, n_classes: int) -> None:
         """Raise unless there can be so many classes."""
 
 
@@ -148,7 +156,7 @@ class _StatisticsHead(_Head):
     needs_rows = False
     needs_gram = True
 
-    def solve(self, statistics, *, balanced, penalty):
+    def solve(self, statistics: list[ClassStatistics], *, balanced: bool, penalty: float) -> Heads:
         """Heads of classes from their statistics.
 
         Parameters
@@ -228,11 +236,11 @@ class RidgeHead(_StatisticsHead):
     grid = tuple(10.0 ** np.arange(-5, 1.5, 0.5))
     fallback = 0.1
 
-    def __init__(self, alpha=None, n_random_features=0):
+    def __init__(self, alpha: float | None = None, n_random_features: int = 0) -> None:
         self.alpha = alpha
         self.n_random_features = n_random_features
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         _check_positive(self, "alpha", optional=True)
         value = self.n_random_features
@@ -303,10 +311,10 @@ class LDAHead(_StatisticsHead):
     grid = (1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
     fallback = 0.01
 
-    def __init__(self, shrinkage=None):
+    def __init__(self, shrinkage: float | None = None) -> None:
         self.shrinkage = shrinkage
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         _check_positive(self, "shrinkage", optional=True, most=1.0)
 
@@ -355,14 +363,14 @@ class ImprintHead(_StatisticsHead):
     grid = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
     fallback = 10.0
 
-    def __init__(self, scale=None):
+    def __init__(self, scale: float | None = None) -> None:
         self.scale = scale
 
-    def prepare(self, features):
+    def prepare(self, features: Floats) -> Floats:
         """Features as the head sees them: of length 1."""
         return _unit(features)
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         _check_positive(self, "scale", optional=True)
 
@@ -398,12 +406,12 @@ class LogisticHead(_TrainedHead):
     LogisticHead(C=0.1)
     """
 
-    def __init__(self, C=1.0, max_iter=200, tol=1e-5):
+    def __init__(self, C: float = 1.0, max_iter: int = 200, tol: float = 1e-5) -> None:
         self.C = C
         self.max_iter = max_iter
         self.tol = tol
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         _check_positive(self, "C")
         _check_positive(self, "tol")
@@ -411,7 +419,16 @@ class LogisticHead(_TrainedHead):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"max_iter of LogisticHead must be an integer >= 1; got {value!r}.")
 
-    def train(self, features, codes, sample_weight, n_classes, *, balanced, seed):
+    def train(
+        self,
+        features: Floats,
+        codes: Ints,
+        sample_weight: Floats | None,
+        n_classes: int,
+        *,
+        balanced: bool,
+        seed: int,
+    ) -> Heads:
         """Heads from rows; see `PairwiseHead.train`."""
         weight = row_weights(codes, sample_weight, n_classes, balanced)
         total = weight.sum()
@@ -480,13 +497,13 @@ class PairwiseHead(_TrainedHead):
 
     def __init__(
         self,
-        keep="difference",
-        loss="softmax",
-        epochs=20,
-        lr=0.01,
-        batch_size=64,
-        correct_prior=True,
-    ):
+        keep: Literal["difference", "positive"] = "difference",
+        loss: Literal["softmax", "sigmoid", "softmax_bce"] = "softmax",
+        epochs: int = 20,
+        lr: float = 0.01,
+        batch_size: int = 64,
+        correct_prior: bool = True,
+    ) -> None:
         self.keep = keep
         self.loss = loss
         self.epochs = epochs
@@ -494,7 +511,7 @@ class PairwiseHead(_TrainedHead):
         self.batch_size = batch_size
         self.correct_prior = correct_prior
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         check_choice("keep of PairwiseHead", self.keep, ("difference", "positive"))
         check_choice("loss of PairwiseHead", self.loss, ("softmax", "sigmoid", "softmax_bce"))
@@ -508,7 +525,16 @@ class PairwiseHead(_TrainedHead):
                 f"correct_prior of PairwiseHead must be True or False; got {self.correct_prior!r}."
             )
 
-    def train(self, features, codes, sample_weight, n_classes, *, balanced, seed):
+    def train(
+        self,
+        features: Floats,
+        codes: Ints,
+        sample_weight: Floats | None,
+        n_classes: int,
+        *,
+        balanced: bool,
+        seed: int,
+    ) -> Heads:
         """Heads from rows.
 
         Parameters
@@ -580,15 +606,19 @@ class FixedHead(_TrainedHead):
 
     has_fixed_rows = True
 
-    def __init__(self, kind="orthogonal", n_rows=None):
+    def __init__(
+        self,
+        kind: Literal["orthogonal", "hadamard", "simplex"] = "orthogonal",
+        n_rows: int | None = None,
+    ) -> None:
         self.kind = kind
         self.n_rows = n_rows
 
-    def prepare(self, features):
+    def prepare(self, features: Floats) -> Floats:
         """Features as the head sees them: of length 1."""
         return _unit(features)
 
-    def check(self):
+    def check(self) -> None:
         """Validate the parameters."""
         check_choice("kind of FixedHead", self.kind, KINDS)
         value = self.n_rows
@@ -597,7 +627,7 @@ class FixedHead(_TrainedHead):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"n_rows of FixedHead must be an integer >= 1 or None; got {value!r}.")
 
-    def check_room(self, n_classes):
+    def check_room(self, n_classes: int) -> None:
         """Raise unless there are rows for so many classes."""
         n_rows = getattr(self, "rows_", np.empty((self.n_rows or n_classes, 0))).shape[0]
         if n_classes > n_rows:
@@ -606,13 +636,20 @@ class FixedHead(_TrainedHead):
                 "fit."
             )
 
-    def start(self, rows, n_features, n_classes, seed):
+    def start(self, rows: Floats | None, n_features: int, n_classes: int, seed: int) -> None:
         """Keep the rows, those that the trunk was trained below (None: none were), `rows_`."""
         if rows is None:
             rows = fixed_rows(self.kind, self.n_rows or n_classes, n_features, seed)
         self.rows_ = rows
 
-    def assign(self, labels, features, codes, sample_weight, known):
+    def assign(
+        self,
+        labels: NDArray[Any],
+        features: Floats,
+        codes: Ints,
+        sample_weight: Floats | None,
+        known: Any,
+    ) -> Floats:
         """Rows of classes: of known ones theirs, of others the free ones that suit them best.
 
         `labels` are sorted, `known` is a `HeadSet` or None.
@@ -635,7 +672,17 @@ class FixedHead(_TrainedHead):
             places[new[which]] = free[best]
         return self.rows_[places]
 
-    def train(self, features, codes, sample_weight, n_classes, *, balanced, seed, rows):
+    def train(
+        self,
+        features: Floats,
+        codes: Ints,
+        sample_weight: Floats | None,
+        n_classes: int,
+        *,
+        balanced: bool,
+        seed: int,
+        rows: Floats,
+    ) -> Heads:
         """Heads from rows of the data; see `PairwiseHead.train`, and `assign` for `rows`."""
         weight = row_weights(codes, sample_weight, n_classes, balanced)
         weight = weight / weight.sum()
@@ -667,7 +714,7 @@ HEADS = {
     "logistic": LogisticHead,
     "pairwise": PairwiseHead,
     "imprint": ImprintHead,
-    **{kind: partial(FixedHead, kind) for kind in KINDS},
+    **{kind: partial(FixedHead, kind) for kind in KINDS},  # type: ignore[arg-type]
 }
 
 

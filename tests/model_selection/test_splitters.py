@@ -181,7 +181,7 @@ def test_what_labeled_test_folds_refuse(y, marker, error, message):
 
 
 def test_a_cv_that_cannot_split_is_refused():
-    with pytest.raises(ValueError, match="Expected `cv` as an integer"):
+    with pytest.raises(ValueError, match=r"Expected `?cv`? as an integer"):
         list(LabeledTestFolds("5").split(X, Y))
 
 

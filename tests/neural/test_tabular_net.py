@@ -10,6 +10,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+from packaging.version import Version
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -35,6 +37,9 @@ skorch = pytest.importorskip("skorch")
 
 from skmsc.neural import TabularNet  # noqa: E402
 
+since_1_8 = pytest.mark.skipif(
+    Version(sklearn.__version__) < Version("1.8"), reason="needs scikit-learn 1.8"
+)
 needs_tabm = pytest.mark.skipif(find_spec("tabm") is None, reason="tabm is not installed")
 
 # Two classes, and three that are rare and frequent.
@@ -1168,7 +1173,9 @@ def test_weights_are_routed_without_a_splitter():
     np.testing.assert_array_equal(search.predict_proba(X), direct.predict_proba(X))
 
 
-@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+@pytest.mark.parametrize(
+    "method", ["sigmoid", "isotonic", pytest.param("temperature", marks=since_1_8)]
+)
 def test_calibration(method):
     model = CalibratedClassifierCV(small(), method=method, cv=3).fit(X3, Y3, W)
     proba = model.predict_proba(X3)

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from packaging.version import Version
 from scipy import sparse
+from sklearn import __version__ as sklearn_version
 from sklearn import config_context
 from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
@@ -18,6 +20,9 @@ skorch = pytest.importorskip("skorch")
 
 from skmsc.neural import TabularNet  # noqa: E402
 
+since_1_7 = pytest.mark.skipif(
+    Version(sklearn_version) < Version("1.7"), reason="needs scikit-learn 1.7"
+)
 X, Y = make_classification(240, n_features=6, n_informative=4, random_state=0)
 W = np.random.RandomState(0).uniform(0.2, 2, 240)
 COUNTS = (10 * X).round()
@@ -104,6 +109,8 @@ def test_rows_of_any_kind_are_predicted(convert):
 )
 @pytest.mark.parametrize("convert", [np.asarray, pd.DataFrame, pl.DataFrame], ids=str)
 def test_numbers_of_any_dtype_are_the_same_numbers(convert, dtype):
+    if dtype == ">i4" and Version(pl.__version__) < Version("1.1"):
+        pytest.skip("polars 1.0 takes no numbers of another byte order")
     counts = COUNTS - COUNTS.min()
     reference = small().fit(counts, Y).predict_proba(counts)
     converted = convert(counts.astype(dtype))
@@ -417,7 +424,7 @@ CONSTRUCTOR = [
     ("missing", "drop", "a str among {'error', 'mean'}"),
     ("dtype", "float16", "a str among {'float32', 'float64'}"),
     ("net_params", [("lr", 1)], "an instance of 'dict' or None"),
-    ("warm_start", "yes", "an instance of 'bool' or an instance of 'numpy.bool'"),
+    ("warm_start", "yes", f"an instance of 'bool' or an instance of 'numpy.{np.bool_.__name__}'"),
     ("device", 0, "an instance of 'str' or an instance of 'torch.device'"),
     ("random_state", "seed", "an int in the range [0, 4294967295]"),
     ("verbose", -1, "an int in the range [0, inf)"),
@@ -453,7 +460,7 @@ NO_VALIDATION = {
     "-0.1": -0.1,
     "nan": np.nan,
     "True": True,
-    "np.False_": np.False_,
+    repr(np.False_): np.False_,
     "'atuo'": "atuo",
     "''": "",
     "'none'": "none",
@@ -712,7 +719,7 @@ def test_weights_in_any_container(convert):
         (X[:, :3], "X has 3 features, but TabularNet is expecting 6 features as input."),
         (X[0], "Expected 2D array, got 1D array instead"),
         (X[:0], "Found array with 0 sample(s) (shape=(0, 6))"),
-        (X[None], "Found array with dim 3, while dim <= 2 is required by TabularNet."),
+        (X[None], "Found array with dim 3"),
     ],
     ids=["narrow", "one row", "no row", "three dimensions"],
 )
@@ -845,7 +852,11 @@ GIVEN = "The rows given as validation:"
         ((HOLED, Y), f"{GIVEN} Input X contains NaN."),
         ((X, Y, W[:5]), f"{GIVEN} sample_weight.shape == (5,), expected (240,)!"),
         ((X, Y, -W), f"{GIVEN} Negative values in data passed to `sample_weight`"),
-        ((X, Y, 0 * W), f"{GIVEN} Sample weights must contain at least one non-zero number."),
+        pytest.param(
+            (X, Y, 0 * W),
+            f"{GIVEN} Sample weights must contain at least one non-zero number.",
+            marks=since_1_7,
+        ),
         ([], "validation=a list of 0 gives no split."),
         ([1, 2], "Split 0 of validation must be a pair (train, test) of indices; got 1."),
         (
