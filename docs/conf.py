@@ -40,6 +40,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "groupwise"
+autodoc_typehints = "none"  # the docstrings tell more
 toc_object_entries_show_parents = "hide"
 suppress_warnings = ["ref.term"]  # inherited docstrings name terms of scikit-learn's glossary
 numpydoc_show_class_members = False  # the template of a class has them

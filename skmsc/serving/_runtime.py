@@ -218,7 +218,7 @@ class ExportedClassifier(Answers):
             set().union(*(_needed(stage, manifest) for stage in manifest.stages[k:]))
             for k in range(1, len(names) + 1)
         ]
-        self._steps = [
+        self._steps: list[_GraphStep] = [
             _GraphStep(
                 stage,
                 _session(
