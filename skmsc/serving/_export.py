@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skmsc._checks import is_number
 from skmsc._composable_head import ComposableHeadClassifier
 from skmsc._early_exit import EarlyExitClassifier
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
@@ -68,6 +69,8 @@ def export(
 
     Raises
     ------
+    ValueError
+        When `tolerance` is not a number above 0.
     NotExportable
         A ValueError that names the stage that cannot be a graph and why, or, with X, tells in how
         many rows the graphs answer otherwise.
@@ -95,6 +98,8 @@ def export(
     >>> serving.load(path)
     ExportedClassifier(FeedbackCascadeClassifier with stages ['screen', 'final'], 20 features)
     """
+    if not is_number(tolerance) or not tolerance > 0:
+        raise ValueError(f"tolerance must be a number > 0; got {tolerance!r}.")
     inner, steps = _find(model)
     check_is_fitted(inner)
     outer = steps[0] if steps else inner

@@ -585,6 +585,12 @@ def test_graphs_that_answer_otherwise_are_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("tolerance", [0, -1.0, np.nan, "1e-5", None])
+def test_bad_tolerances_are_refused(tmp_path, tolerance):
+    with pytest.raises(ValueError, match="tolerance must be a number > 0"):
+        serving.export(cascade(), tmp_path / "m", tolerance=tolerance)
+
+
 def test_only_multi_stage_classifiers(tmp_path):
     X, y = rows()
     wrapped = FixedThresholdClassifier(cascade().fit(X, y), threshold=0.3).fit(X, y)
