@@ -22,7 +22,7 @@ import skmsc
 from skmsc.datasets import make_card_transactions
 from skmsc.neural import TabularNet
 
-cards = make_card_transactions(20_000, random_state=0)
+cards = make_card_transactions(15_000, random_state=0)
 X = pd.DataFrame(cards.data, columns=cards.feature_names)
 train = cards.day < 60
 

@@ -249,7 +249,7 @@ class ExportedClassifier(Answers):
         -------
         y : ndarray of shape (n_samples,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return self.classes_[self._proba(X).argmax(axis=1)]
 
     def predict_proba(self, X: Rows) -> Floats:
         """Predict class probabilities, running later stages only on rows that reach them.
@@ -268,13 +268,7 @@ class ExportedClassifier(Answers):
         ValueError, TypeError
             When these are no rows of the classifier.
         """
-        if type(X) is np.ndarray and X.shape == self._zeros.shape and X.dtype == np.float64:
-            if self.on_stage_error == "raise":
-                return self._one(X)
-            if not self._fetches:  # none that fails is asked twice
-                with contextlib.suppress(Exception):
-                    return self._one(X)
-        return self._route(self._rows(X)).proba
+        return self._proba(X)
 
     def alerts(self, X: Rows) -> Bools:
         """Tell which rows are alerts: their positive probability reaches ``alert_threshold_``.
@@ -295,7 +289,7 @@ class ExportedClassifier(Answers):
         """
         if self.alert_threshold_ is None:
             raise ValueError("The classifier had no alert threshold when it was exported.")
-        return self._find_alerts(self.route(X))
+        return self._find_alerts(self._route(self._rows(X)))
 
     def route(self, X: Rows) -> Routing:
         """Tell which stage answers each row, with what and at what cost.
@@ -382,8 +376,21 @@ class ExportedClassifier(Answers):
             raise ValueError("What the pipeline made of X contains infinity.")
         return Waiting({MATRIX: prepared})
 
-    def _route(self, rows):
-        """Routing of checked rows; warns of stages that raised, where it goes on."""
+    def _proba(self, X):
+        """Probabilities of rows."""
+        if type(X) is np.ndarray and X.shape == self._zeros.shape and X.dtype == np.float64:
+            if self.on_stage_error == "raise":
+                return self._one(X)
+            if not self._fetches:  # none that fails is asked twice
+                with contextlib.suppress(Exception):
+                    return self._one(X)
+        return self._route(self._rows(X), n_frames=4).proba
+
+    def _route(self, rows, n_frames=3):
+        """Routing of checked rows; warns of stages that raised, where it goes on.
+
+        `n_frames` is how many calls up, from here, the caller of this package is.
+        """
         errors = None if self.on_stage_error == "raise" else StageErrors(self._answer_instead)
         routing = route(
             self._steps,
@@ -397,7 +404,7 @@ class ExportedClassifier(Answers):
         )
         if errors is not None and errors.seen:
             told = errors.message(self.stage_names, INSTEAD[self.on_stage_error])
-            warnings.warn(told, RuntimeWarning, stacklevel=3)
+            warnings.warn(told, RuntimeWarning, stacklevel=n_frames)
         return routing
 
     def _check_on_stage_error(self):

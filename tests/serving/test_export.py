@@ -425,10 +425,13 @@ def test_a_fetch_that_fails(costly, fate):
         expected[passed] = [0.0, 1.0]
     np.testing.assert_allclose(routing.proba, expected, rtol=0, atol=1e-5)
     asked.clear()
-    with pytest.warns(RuntimeWarning, match="on 1 rows"):
+    with pytest.warns(RuntimeWarning, match="on 1 rows") as told:
         one = served.predict_proba(X[passed][:1])
     assert asked == [1]  # not once more by another way
     np.testing.assert_allclose(one, expected[passed][:1], rtol=0, atol=1e-5)
+    with pytest.warns(RuntimeWarning, match="raised TimeoutError") as more:
+        served.predict(X)
+    assert {warning.filename for warning in (*told, *more)} == {__file__}
     with pytest.raises(TimeoutError):
         serving.load(path, fetch={"stage0": fails}).predict(X)
 
