@@ -109,7 +109,7 @@ def export(
     if steps:
         prepared = transformers_graph(steps, given, "of the pipeline")
         inputs = Inputs(int(inner.n_features_in_))
-    graphs, stages = _stages(inner, inputs)
+    graphs, stages, heads = _stages(inner, inputs)
     parts = {f"{k}.onnx": graph.SerializeToString() for k, graph in enumerate(graphs)}
     if prepared is not None:
         parts["prepare.onnx"] = prepared.SerializeToString()
@@ -136,7 +136,7 @@ def export(
     told = manifest.to_json()
     if X is not None:
         served = ExportedClassifier(Manifest.from_json(told), parts)
-        _check_equal(served, inner, X, steps, tolerance)
+        _check_equal(served, inner, heads, X, steps, tolerance)
     return write_archive(Path(path), KIND, {MANIFEST: told, **parts})
 
 
@@ -164,41 +164,40 @@ _ESTIMATORS = (FeedbackCascadeClassifier, EarlyExitClassifier, ComposableHeadCla
 
 
 def _stages(model, inputs):
-    """Graphs and `Stage` descriptions of a classifier's stages."""
+    """Graphs of a classifier's stages, `Stage` descriptions, and what fetches, or None."""
     if isinstance(model, FeedbackCascadeClassifier):
         parts = [_scored(scorer, inputs) for scorer in model._scorers]
     elif isinstance(model, EarlyExitClassifier):
         parts = []
         if model._scorer is not None:
-            graph, fetch = _scored(model._scorer, inputs)
+            graph, fetch, head = _scored(model._scorer, inputs)
             if model.ensemble_weights_ is not None:
                 graph = with_logs(graph, 0)
-            parts.append((graph, fetch))
-        parts += [(graph, None) for graph in exit_graphs(model, inputs)]
+            parts.append((graph, fetch, head))
+        parts += [(graph, None, None) for graph in exit_graphs(model, inputs)]
     else:
         parts = []
         if model._screen is not None:
-            fetch, joined = _fetched(model._screen.fetch, inputs, "first_stage")
-            parts.append((screen_graph(model, joined), fetch))
-        parts.append((heads_graph(model, inputs), None))
-    stages = [
-        _described(name, graph, fetch, inputs)
-        for name, (graph, fetch) in zip(model._stage_names, parts, strict=True)
-    ]
-    return [graph for graph, _ in parts], stages
+            head = model._screen.fetch
+            fetch, joined = _fetched(head, inputs, "first_stage")
+            parts.append((screen_graph(model, joined), fetch, head))
+        parts.append((heads_graph(model, inputs), None, None))
+    graphs, fetches, heads = zip(*parts, strict=True)
+    described = zip(model._stage_names, graphs, fetches, strict=True)
+    return graphs, [_described(*of_stage, inputs) for of_stage in described], heads
 
 
 def _scored(scorer, inputs):
-    """Graph of a stage without what it fetches, and the `Fetch` or None."""
+    """Graph of a stage without what it fetches, the `Fetch` and what fetches, or None twice."""
     stage = scorer.estimator
     if isinstance(stage, FrozenEstimator):
         stage = stage.estimator
     head = costly_head(stage)
     if head is None:
-        return scorer_graph(scorer, inputs), None
+        return scorer_graph(scorer, inputs), None, None
     fetch, joined = _fetched(head, inputs, scorer.name)
     rest = Pipeline(stage.steps[1:])
-    return scorer_graph(replace(scorer, estimator=rest), joined), fetch
+    return scorer_graph(replace(scorer, estimator=rest), joined), fetch, head
 
 
 def _fetched(head, inputs, name):
@@ -293,13 +292,13 @@ def _versions():
     return found
 
 
-def _check_equal(served, model, X, steps, tolerance):
+def _check_equal(served, model, heads, X, steps, tolerance):
     """Raise where the graphs answer rows otherwise than the classifier."""
     inside = X
     for step in steps:
         inside = step.transform(inside)
     ours = model.route(inside)
-    proba, stage = _run(served, model, X, inside)
+    proba, stage = _run(served, heads, X, inside)
     same, apart_by = stage == ours.stage, np.abs(proba - ours.proba).max(axis=1)
     wrong = same & (apart_by > tolerance)
     apart = np.flatnonzero(~same)
@@ -317,12 +316,12 @@ def _check_equal(served, model, X, steps, tolerance):
         )
 
 
-def _run(served, model, X, inside):
+def _run(served, heads, X, inside):
     """What the graphs answer, and at which stage; features are fetched by the model's own heads."""
     n_rows = _num_samples(X)
-    proba, stage = np.empty((n_rows, len(model.classes_))), np.empty(n_rows, dtype=np.intp)
+    proba, stage = np.empty((n_rows, len(served.classes_))), np.empty(n_rows, dtype=np.intp)
     waiting, rows = np.arange(n_rows), X
-    for k, head in enumerate(_heads(model)):
+    for k, head in enumerate(heads):
         fetched = None
         if head is not None:
             joined = head.transform(take_rows(inside, waiting))
@@ -333,20 +332,6 @@ def _run(served, model, X, inside):
         if not waiting.size:
             break
     return proba, stage
-
-
-def _heads(model):
-    """Fitted costly features of each stage, or None."""
-    if isinstance(model, FeedbackCascadeClassifier):
-        stages = model.stages_
-        frees = [one.estimator if isinstance(one, FrozenEstimator) else one for one in stages]
-        return [costly_head(stage) for stage in frees]
-    heads = [None] * len(model._stage_names)
-    if isinstance(model, EarlyExitClassifier) and model._scorer is not None:
-        heads[0] = costly_head(model.first_stage_)
-    elif isinstance(model, ComposableHeadClassifier) and model._screen is not None:
-        heads[0] = model._screen.fetch
-    return heads
 
 
 def _last_columns(table, first):

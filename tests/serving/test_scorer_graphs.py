@@ -917,14 +917,6 @@ def test_boosters_of_categories_that_are_not_strings_are_refused():
             scorer_graph(scorer_of(stage.fit(X, y), y), inputs)
 
 
-def run_alone(graph, X):
-    """What a graph gives, one at a time."""
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"X": X})
-
-
 # --- by skl2onnx ------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "stage",
@@ -939,10 +931,7 @@ def test_what_has_no_graph_of_ours_is_written_by_skl2onnx(stage):
     X, y = make_classification(200, 6, n_informative=4, n_redundant=0, random_state=0)
     scorer = StageScorer.of("final", clone(stage).fit(X, y), np.array([0, 1]))
     graph = scorer_graph(scorer, Inputs(6))
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (scores,) = session.run(["scores"], {"X": X})
+    scores = run(graph, X)
     assert scores.dtype == np.float64
     np.testing.assert_allclose(scores, scorer(X), rtol=0, atol=1e-9)
 
@@ -969,5 +958,5 @@ def test_functions_of_numpy(function):
     function = getattr(np, function)
     X = np.concatenate([np.geomspace(1e-12, 50.0, 30), np.linspace(0.1, 5, 30)]).reshape(-1, 2)
     graph = transformers_graph([FunctionTransformer(function).fit(X)], Inputs(2), "final")
-    (found,) = run_alone(graph, X)
+    found = run(graph, X)
     np.testing.assert_allclose(found, function(X), rtol=1e-14, atol=1e-15)
