@@ -27,6 +27,7 @@ from benchmarks.datasets import (
     TABLES,
     card_week,
     check_files,
+    few_rows,
     mnist,
     one_hot,
     table,
@@ -48,7 +49,8 @@ SHIFTED = "bank later"  # bank with the test rows last in time: another world, t
 ALL_DATA = (*DATASETS, SHIFTED)
 RARE = ("bank", SHIFTED, "card")  # judged by average precision, the others by accuracy
 TUNE_SHARE = 0.15
-N_SEEDS, N_QUICK_SEEDS = 5, 2
+N_SEEDS, N_QUICK_SEEDS = 5, 1
+N_QUICK_ROWS, QUICK_DATA = 1000, ("bank", "letter", "pendigits")
 BUDGETS = np.linspace(0.3, 0.9, 13)  # of the cost of all stages
 WEIGHTINGS = ("uniform", "learned", "survivors", "focal")
 RATES = (0.002, 0.004, 0.008)  # and beyond, by factors of 2, while the best is at the edge
@@ -111,8 +113,8 @@ def parts_of(data_dir, name, seed, quick):
     split = load(data_dir, name)
     X, y = split.X_train, split.y_train
     if quick:
-        keep = train_test_split(np.arange(len(y)), train_size=3000, stratify=y, random_state=0)[0]
-        X, y = X[keep], y[keep]
+        split = few_rows(split, N_QUICK_ROWS, 0)
+        X, y = split.X_train, split.y_train
     train, tune = train_test_split(
         np.arange(len(y)), test_size=TUNE_SHARE, stratify=y, random_state=seed
     )
@@ -420,6 +422,11 @@ def values_of(records, name, method, means=None, value="area"):
     return np.array([r[value] for r in sorted(chosen, key=lambda r: r["seed"])])
 
 
+def ran(records):
+    """The data sets that were run."""
+    return [name for name in ALL_DATA if any(r["dataset"] == name for r in records)]
+
+
 def gain(records, name, method, means, against=("uniform", "plain"), value="area"):
     """Interval of the difference from tuned uniform weights, paired by seed; None if not run."""
     left, right = (values_of(records, name, *which, value) for which in ((method, means), against))
@@ -446,7 +453,8 @@ def is_below(summary):
 
 def expectations_of(records, default):
     """What was expected of the default, (method, means)."""
-    gains = {name: gain(records, name, *default) for name in DATASETS}
+    names = [name for name in ran(records) if name in DATASETS]
+    gains = {name: gain(records, name, *default) for name in names}
     kept = [
         expect(
             f"{name}: the value lost at half the cost, points",
@@ -459,7 +467,7 @@ def expectations_of(records, default):
         )
         for name in ("letter", "pendigits")
     ]
-    boosted = [gain(records, name, BOOSTED, DEFAULT_MEANS) for name in DATASETS]
+    boosted = [gain(records, name, BOOSTED, DEFAULT_MEANS) for name in names]
     letter = float(np.mean(values_of(records, "letter", *default, "full")))
     return [
         expect(
@@ -494,17 +502,22 @@ def means_table(records):
     rows = [
         [
             "uniform, plain: area",
-            *(plus_minus(interval(values_of(records, n, "uniform", "plain")), 4) for n in ALL_DATA),
+            *(
+                plus_minus(interval(values_of(records, n, "uniform", "plain")), 4)
+                for n in ran(records)
+            ),
         ]
     ]
     shown = [("uniform", means) for means in (*MEANS, *OTHER_CONFIDENCES)][1:]
     shown += [(method, means) for method in WEIGHTINGS[1:] for means in MEANS]
     for method, means in [*shown, (BOOSTED, DEFAULT_MEANS)]:
-        gains = (gain(records, name, method, means) for name in ALL_DATA)
+        gains = (gain(records, name, method, means) for name in ran(records))
         rows.append([f"{method}, {means}", *(signed(g) for g in gains)])
-    alone = (values_of(records, n, BOOSTED, DEFAULT_MEANS, "first_stage_alone") for n in ALL_DATA)
+    alone = (
+        values_of(records, n, BOOSTED, DEFAULT_MEANS, "first_stage_alone") for n in ran(records)
+    )
     rows.append(["the boosted first stage alone: value", *(f"{a.mean():.4f}" for a in alone)])
-    return markdown_table(["method, means", *ALL_DATA], rows)
+    return markdown_table(["method, means", *ran(records)], rows)
 
 
 def signed(summary):
@@ -521,7 +534,7 @@ def signed(summary):
 def value_table(records, default):
     """Values at the full cost and at half of it, beside single models and the peer."""
     rows = []
-    for name in ALL_DATA:
+    for name in ran(records):
         ours = pick(records, name, *default)
         plain = pick(records, name, "uniform", "plain")
         peer = pick(records, name, FALLBACK, None)
@@ -544,7 +557,7 @@ def value_table(records, default):
 def lightgbm_table(records):
     """LightGBM's early stop: value, and time as a share of all trees'."""
     rows = []
-    for name in ALL_DATA:
+    for name in ran(records):
         (found,) = pick(records, name, LIGHTGBM, None)
         stops = [f"{s['value']:.3f} ({s['time']:.2f})" for s in found["stops"].values()]
         rows.append([name, f"{found['full']:.3f}", *stops])
@@ -555,7 +568,7 @@ def lightgbm_table(records):
 def settings_table(records):
     """What was chosen on tuning rows: learning rate, and the epochs that came of it."""
     rows = []
-    for name in ALL_DATA:
+    for name in ran(records):
         cells = []
         for method in WEIGHTINGS:
             chosen = pick(records, name, method, "plain")
@@ -572,8 +585,8 @@ def seeds_table(records):
         return len({r["seed"] for r in records if (r["dataset"], r["method"]) == (name, method)})
 
     methods = (*WEIGHTINGS, BOOSTED, FIRST, SINGLE, FALLBACK, LIGHTGBM)
-    rows = [[method, *(count(name, method) for name in ALL_DATA)] for method in methods]
-    return markdown_table(["seeds run", *ALL_DATA], rows)
+    rows = [[method, *(count(name, method) for name in ran(records))] for method in methods]
+    return markdown_table(["seeds run", *ran(records)], rows)
 
 
 def main(arguments):
@@ -583,7 +596,8 @@ def main(arguments):
     )
     seeds = range(N_QUICK_SEEDS if arguments.quick else N_SEEDS)
     # The longest first.
-    names = sorted(ALL_DATA, key=("card", "mnist", "letter").__contains__, reverse=True)
+    names = QUICK_DATA if arguments.quick else ALL_DATA
+    names = sorted(names, key=("card", "mnist", "letter").__contains__, reverse=True)
     todo = [
         ("weighting", name, method)
         for method in WEIGHTINGS

@@ -5,8 +5,8 @@ Run alone with ``python -m benchmarks.few_shot --data DIR [--quick]``.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
-from threadpoolctl import threadpool_limits
 
 from benchmarks import reference
 from benchmarks.command import parse_arguments
@@ -34,6 +33,7 @@ from benchmarks.datasets import (
     few_labels_table,
     few_shot,
 )
+from benchmarks.jobs import run_jobs
 from benchmarks.objective import (
     best_f1_cut,
     expect,
@@ -110,21 +110,23 @@ class Scored(NamedTuple):
     test: np.ndarray
 
 
-def trials(data_dir, dataset, n_seeds):
-    """``(repeat, trials)`` of a data set; trials of one repeat have the same last stage."""
+def repeats_of(dataset, n_seeds):
+    """Weeks or seeds, each with the number of its draws."""
+    if dataset != "card":
+        return [(seed, 1) for seed in range(n_seeds)]
+    weeks = CARD_WEEKS[:n_seeds]
+    return [(start, max(1, n_seeds // len(weeks))) for start in weeks]
+
+
+def trials(data_dir, dataset, repeat, n_draws):
+    """Trials of one repeat: they have the same last stage."""
     if dataset == "card":
-        weeks = CARD_WEEKS[:n_seeds]
-        draws = range(max(1, n_seeds // len(weeks)))
-        for start in weeks:
-            yield start, few_labels_card(data_dir, start, draws)
-        return
-    for seed in range(n_seeds):
-        if dataset == "few-shot":
-            yield seed, [few_shot(seed)]
-        elif dataset == "specialist":
-            yield seed, [few_labels_specialist(seed)]
-        else:
-            yield seed, [few_labels_table(data_dir, dataset, seed)]
+        return few_labels_card(data_dir, repeat, range(n_draws))
+    if dataset == "few-shot":
+        return [few_shot(repeat)]
+    if dataset == "specialist":
+        return [few_labels_specialist(repeat)]
+    return [few_labels_table(data_dir, dataset, repeat)]
 
 
 # --- the last stage ---------------------------------------------------------------------------
@@ -344,19 +346,16 @@ def run_trial(this):
     return found
 
 
-def run_dataset(data_dir, dataset, n_seeds):
-    """Records of all trials of a data set."""
-    for repeat, of_repeat in trials(data_dir, dataset, n_seeds):
-        last, cut = fit_last(of_repeat[0], make_last(dataset))
-        for draw, trial in enumerate(of_repeat):
-            for method, values in run_trial(scored(trial, last, cut)).items():
-                yield {
-                    "dataset": dataset,
-                    "repeat": repeat,
-                    "draw": draw,
-                    "method": method,
-                    **values,
-                }
+def run(data_dir, job):
+    """Records of all trials of one repeat; a job is ``(dataset, repeat, n_draws)``."""
+    dataset, repeat, _ = job
+    of_repeat = trials(data_dir, *job)
+    last, cut = fit_last(of_repeat[0], make_last(dataset))
+    return [
+        {"dataset": dataset, "repeat": repeat, "draw": draw, "method": method, **values}
+        for draw, trial in enumerate(of_repeat)
+        for method, values in run_trial(scored(trial, last, cut)).items()
+    ]
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -455,12 +454,8 @@ def main(arguments):
     datasets, n_seeds = (QUICK, 2) if arguments.quick else (tuple(TITLES), N_SEEDS)
     files = [TABLES[name].file for name in datasets if name in TABLES]
     check_files(arguments.data, *files, *([CARD_FILE] if "card" in datasets else []))
-    records, start = [], time.perf_counter()
-    with threadpool_limits(1):
-        for dataset in datasets:
-            records += run_dataset(arguments.data, dataset, n_seeds)
-            print(f"{time.perf_counter() - start:5.0f} s  {dataset}", flush=True)
-
+    todo = [(dataset, *how) for dataset in datasets for how in repeats_of(dataset, n_seeds)]
+    records = run_jobs(partial(run, arguments.data), todo, "few_shot", quick=arguments.quick)
     expectations = expectations_of(records)
     parts = [
         "# Few labels: what a pool of unlabelled rows, scored by the last stage, does for a screen",

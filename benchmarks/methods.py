@@ -63,7 +63,7 @@ def make_log_screen():
     )
 
 
-def make_forest(n_jobs=2):
+def make_forest(n_jobs=1):
     """100 trees, scikit-learn's defaults."""
     return RandomForestClassifier(n_estimators=100, n_jobs=n_jobs, random_state=0)
 

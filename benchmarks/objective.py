@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 from scipy.stats import t as student_t
 from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score
 
-PACKAGES = ("skmsc", "scikit-learn", "scikit-fallback", "lightgbm", "numpy", "scipy", "joblib")
-PACKAGES += ("torch", "skorch", "tabm")
+PACKAGES = ("skmsc", "scikit-learn", "numpy", "scipy", "joblib", "threadpoolctl", "pandas")
+PACKAGES += ("torch", "skorch", "tabm", "onnxruntime")
+PACKAGES += ("lightgbm", "xgboost-cpu", "scikit-fallback", "river", "MAPIE")  # the peers
 
 
 # --- measures ---------------------------------------------------------------------------------
@@ -227,10 +229,8 @@ def machine():
     """Cores and versions: numbers without them cannot be compared."""
     versions = {}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed as a distribution"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cores": cores,
@@ -249,12 +249,12 @@ def write(name, text, content, *, quick):
     folder = Path(__file__).parent / "results" / ("quick" if quick else "")
     folder.mkdir(parents=True, exist_ok=True)
     here = machine()
-    sklearn_version = here["versions"]["scikit-learn"]
+    versions = ", ".join(f"{package} {number}" for package, number in here["versions"].items())
     if quick:
         text = "**Quick run: it shows that the code runs, its numbers are no evidence.**\n\n" + text
     text += (
-        f"\n\nMachine: {here['cores']} cores, {here['architecture']}, Python {here['python']}, "
-        f"scikit-learn {sklearn_version}.\n"
+        f"\n\nMachine: {here['cores']} cores, {here['architecture']}, Python {here['python']}; "
+        f"{versions}.\n"
     )
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     (folder / f"{name}.json").write_text(

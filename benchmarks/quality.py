@@ -5,15 +5,16 @@ Run alone with ``python -m benchmarks.quality --data DIR [--quick]``.
 
 from __future__ import annotations
 
-import time
+from functools import partial
+from itertools import product
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from benchmarks import methods, reference
 from benchmarks.command import parse_arguments
 from benchmarks.datasets import CARD_WEEKS, card_week, ulb
+from benchmarks.jobs import run_jobs
 from benchmarks.objective import (
     expect,
     expectation_table,
@@ -37,18 +38,24 @@ DATASETS = {
 SCREEN_ALONE = "logistic alone"
 
 
-def splits(data_dir, quick):
-    """``(dataset, split)`` of all repeats."""
-    for start in CARD_WEEKS[-1:] if quick else CARD_WEEKS:
-        yield "card", card_week(data_dir, start)
-    for seed in ULB_SEEDS[:1] if quick else ULB_SEEDS:
-        yield "ulb", ulb(data_dir, seed)
+def jobs(quick):
+    """``(dataset, repeat, last stage)``."""
+    repeats = [("card", start) for start in (CARD_WEEKS[-1:] if quick else CARD_WEEKS)]
     if not quick:
-        yield "ulb by time", ulb(data_dir, "time")
+        repeats += [("ulb", seed) for seed in ULB_SEEDS] + [("ulb by time", "time")]
+    for (dataset, repeat), last_name in product(repeats, methods.LAST_STAGES):
+        yield dataset, repeat, last_name
+
+
+def run(data_dir, job):
+    """Records of all methods around one last stage on one split."""
+    dataset, repeat, last_name = job
+    split = card_week(data_dir, repeat) if dataset == "card" else ulb(data_dir, repeat)
+    return [{"dataset": dataset, **record} for record in run_split(split, last_name)]
 
 
 def run_split(split, last_name):
-    """Records of all methods around one last stage on one split."""
+    """Records of all methods, each at all pass rates."""
     last = methods.LAST_STAGES[last_name]()
     stages = methods.fit_stages(split, last)
 
@@ -216,20 +223,9 @@ def worst_automatic(records):
 
 def main(arguments):
     """Ask the question, write results/quality.md and .json; return the expectations."""
-    records = []
-    # Small matrix products gain nothing from threads, and lose much when the cores are shared.
-    with threadpool_limits(1):
-        for dataset, split in splits(arguments.data, arguments.quick):
-            for last_name in methods.LAST_STAGES:
-                start = time.perf_counter()
-                records += [
-                    {"dataset": dataset, **record} for record in run_split(split, last_name)
-                ]
-                print(
-                    f"{dataset} {split.name} {last_name}: {time.perf_counter() - start:.0f} s",
-                    flush=True,
-                )
-
+    records = run_jobs(
+        partial(run, arguments.data), list(jobs(arguments.quick)), "quality", quick=arguments.quick
+    )
     expectations = expectations_of(records)
     parts = [
         "# Quality: what a cascade keeps of its last stage",
