@@ -23,7 +23,8 @@ OLDEST_TESTS ?= $(addprefix tests/,test_estimator_checks.py test_early_exit_chec
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-oldest wheel lint examples docs bench clean need-data
+.PHONY: help demo test test-slow test-oldest wheel lint examples docs bench bench-quick clean \
+	need-data
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,6 +93,9 @@ docs: $(VENV)/.installed-dev  ## the site in docs/_build/html, every example run
 
 bench: need-data $(VENV)/.installed-bench  ## DATA=folder: the benchmarks on the data sets in that folder
 	$(BIN)/python -m benchmarks.run --data '$(DATA)'
+
+bench-quick: $(VENV)/.installed-bench  ## the same on a few simulated rows: shows that the code runs
+	$(BIN)/python -m benchmarks.run --quick
 
 need-data:
 	@test -n '$(DATA)' || { echo 'make bench needs DATA=folder, the folder with the data sets' >&2; exit 2; }
