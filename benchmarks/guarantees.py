@@ -456,11 +456,15 @@ def by_promise(records):
     return promises
 
 
+def shown_methods(records):
+    """The methods that were run, in their order."""
+    run = {record["method"] for record in records}
+    return [method for method in (*NAIVE, *CERTIFIED, *PEERS) if method in run]
+
+
 def promise_table(records, cell, *, methods=None, wanted=None):
     """A row for each promise, a column for each method; `cell` makes text of a record."""
-    shown = methods or [
-        m for m in (*NAIVE, *CERTIFIED, *PEERS) if m in {r["method"] for r in records}
-    ]
+    shown = methods or shown_methods(records)
     rows = []
     for (name, level, confidence), by_method in by_promise(records).items():
         if wanted is None or wanted(by_method):
@@ -504,9 +508,40 @@ def is_ever_refused(by_method):
     return any(r["n_answered"] < r["n_draws"] for r in by_method.values())
 
 
+def spread(values):
+    """Least and most, in percent."""
+    return f"{percent(min(values))} to {percent(max(values))}" if values else "refuses"
+
+
+def digest(records):
+    """What became of all promises together, a row for each method."""
+    rows = []
+    for method in shown_methods(records):
+        own = [r for r in records if r["method"] == method]
+        broken = [
+            [r["broken"] for r in own if r["n_answered"] and r["confidence"] in (None, confidence)]
+            for confidence in CONFIDENCES
+        ]
+        refused = [1 - r["n_answered"] / r["n_draws"] for r in own]
+        beyond = [r["passing_minus_ours"]["mean"] for r in own if "passing_minus_ours" in r]
+        rows.append(
+            [
+                method,
+                *(
+                    "" if method == DEFAULT and c != DEFAULT_CONFIDENCE else spread(b)
+                    for c, b in zip(CONFIDENCES, broken, strict=True)
+                ),
+                f"{100 * np.mean(beyond):.2f}" if beyond and method != OURS else "",
+                percent(np.mean(refused)),
+            ]
+        )
+    header = [f"broken at {confidence:g}, %" for confidence in CONFIDENCES]
+    return markdown_table(["method", *header, "passes beyond skmsc, points", "refused, %"], rows)
+
+
 def tables(records):
     """Sections on what was kept, what it costs and what was refused."""
-    peers = [m for m in (BY_HAND, *PEERS) if m in {r["method"] for r in records}]
+    peers = [m for m in shown_methods(records) if m in (BY_HAND, *PEERS)]
     kept = "recall" if records[0]["is_recall"] else "agreement"
     with_confidence = [r for r in records if r["confidence"] is not None]
     parts = [
@@ -559,6 +594,42 @@ def drift_table(records):
             )
     header = ["recall", "confidence", "weeks below it", "%", "% when shuffled"]
     return markdown_table([*header, "mean recall", "lowest", "mean when shuffled"], rows)
+
+
+def report(content):
+    """The Markdown of all that was found."""
+    records, weeks = content["records"], content["drift"]
+    floors = [r for r in records if r["is_recall"]]
+    agreements = [r for r in records if not r["is_recall"]]
+    text = [
+        "# Guarantees: thresholds with a confidence, beside MAPIE's",
+        f"{records[0]['n_draws']:,} draws of held-out rows, with replacement, set a threshold "
+        "each; all held-out rows tell what is true. *Confidence* is what the methods with one "
+        "promise; a share of 1 minus it may break it. *LTT by hand* and MAPIE's fixed sequence and "
+        f"Holm have the same {N_THRESHOLDS} thresholds.",
+        expectation_table(content["expectations"]),
+        "## All promises together",
+        "The least and the most broken promise, and means over promises. Recall of a screen:",
+        digest(floors),
+        "Agreement of a screen with the last stage:",
+        digest(agreements),
+    ]
+    if weeks:
+        text += [
+            "## Drift: floors of a week, two weeks later",
+            f"{len({r['week'] for r in weeks})} card weeks; the recall is that of the test week's "
+            "frauds. No promise covers this.",
+            drift_table(weeks),
+        ]
+    text += [
+        "## Milliseconds of CPU time for one choice, scores given",
+        time_table(content["times"]),
+        "## Recall of a screen",
+        *tables(floors),
+        "## Agreement of a screen with the last stage",
+        *tables(agreements),
+    ]
+    return "\n\n".join(text)
 
 
 # --- the question -----------------------------------------------------------------------------
@@ -642,29 +713,8 @@ def main(arguments):
             [] if arguments.data is None else list(drift(arguments.data, 2 if quick else N_WEEKS))
         )
     expectations = check(records, n_differ)
-    text = [
-        "# Guarantees: thresholds with a confidence, beside MAPIE's",
-        f"{n_draws:,} draws of held-out rows, with replacement, set a threshold each; all held-out "
-        "rows tell what is true. *Confidence* is what the methods with one promise; a share of 1 "
-        "minus it may break it. *LTT by hand* and MAPIE's fixed sequence have the same "
-        f"{N_THRESHOLDS} thresholds.",
-        expectation_table(expectations),
-        "## Recall of a screen",
-        *tables([r for r in records if r["is_recall"]]),
-        "## Agreement of a screen with the last stage",
-        *tables([r for r in records if not r["is_recall"]]),
-        "## Milliseconds of CPU time for one choice, scores given",
-        time_table(times),
-    ]
-    if weeks:
-        text += [
-            "## Drift: floors of a week, two weeks later",
-            f"{len({r['week'] for r in weeks})} card weeks; the recall is that of the test week's "
-            "frauds. No promise covers this.",
-            drift_table(weeks),
-        ]
     content = {"records": records, "times": times, "drift": weeks, "expectations": expectations}
-    write("guarantees", "\n\n".join(text), content, quick=quick)
+    write("guarantees", report(content), content, quick=quick)
     return expectations
 
 
