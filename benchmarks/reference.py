@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv
@@ -184,3 +185,22 @@ def gain_pool(
     q = soft_flags(pool_later_score, cut, temperature)
     as_negative = false_positive_cost * (1 - chance) * q + later_cost
     return as_negative / scale, false_negative_cost * chance * q / scale
+
+
+def most_lost(n, share, error):
+    """Losses of n rows that prove a chance of loss of at most `share`; -1 where not even none does.
+
+    They prove it when so few had a chance of at most `error` if more were lost: the exact binomial
+    test.
+    """
+    return int((binom.cdf(np.arange(n), n, share) <= error).sum()) - 1
+
+
+def fixed_sequence(n_lost, n, share, error):
+    """Learn then Test: the last of settings, from safe to fast, that passed; -1 where none did.
+
+    `n_lost` has the losses of n rows at each. The walk ends at the first setting that fails its
+    test, so that the chance that any passes wrongly is that of the first bad one.
+    """
+    failed = np.flatnonzero(binom.cdf(n_lost, n, share) > error)
+    return (failed[0] if failed.size else len(n_lost)) - 1

@@ -9,7 +9,14 @@ from benchmarks.command import parse_arguments
 
 # Timing last, so that nothing of this run is still cooling the caches it measures.
 QUESTIONS = ("quality", "feedback", "few_shot", "neural_quality", "early_exit", "composable")
-QUESTIONS += ("search", "speed", "neural_speed", "early_exit_speed", "composable_speed")
+QUESTIONS += (
+    "guarantees",
+    "search",
+    "speed",
+    "neural_speed",
+    "early_exit_speed",
+    "composable_speed",
+)
 QUESTIONS += ("serving", "scale")
 
 

@@ -299,7 +299,117 @@ def test_a_larger_share_never_passes_more_rows(seed, n_classes, per_class):
     assert len({stage.sum() for stage in stages}) > 2
 
 
-# With confidence --------------------------------------------------------------------------------
+# With confidence: two stages ---------------------------------------------------------------------
+
+
+def of_two(*columns):
+    """Probabilities of shape (n, n_stages, 2) from those of class 0 at each stage."""
+    return np.stack([np.stack([p, 1 - p], axis=1) for p in map(np.asarray, columns)], axis=1)
+
+
+ROWS_NEEDED = pytest.mark.parametrize(
+    "share, confidence, needed",
+    # ceil(log(1 - confidence) / log(1 - share)): 298.07, 44.9, 58.4, 22.85, 113.97, 1.
+    [(0.01, 0.95, 299), (0.05, 0.9, 45), (0.05, 0.95, 59), (0.1, 0.91, 23), (0.02, 0.9, 114)],
+)
+
+
+@ROWS_NEEDED
+def test_the_rows_needed_are_the_fewest_that_suffice(share, confidence, needed):
+    policy = Agreement(share, confidence=confidence)
+    assert (1 - share) ** needed <= 1 - confidence < (1 - share) ** (needed - 1)
+    assert rows_needed(policy, 1) == rows_needed(policy, 2) == (needed, 0)
+    score = np.linspace(0.6, 0.9, needed)
+    enough = stage_scores(of_two(score, score), untouched=True)
+    assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 0).all()
+    few = enough.only(slice(1, None))
+    with pytest.raises(ValueError) as caught:
+        fit_thresholds(policy, few)
+    assert str(caught.value) == (
+        f"{policy!r} cannot be promised: it needs {needed} rows among the rows that it is set on; "
+        f"got {needed - 1}."
+    )
+
+
+def test_without_confidence_no_rows_are_needed():
+    assert rows_needed(Agreement(0.01), 3) == (0, 0)
+    assert rows_needed(Agreement(1.0, confidence=0.9), 2) == (1, 0)
+    assert rows_needed(Agreement(1.0, confidence=0.9), 3) == (2, 0)
+
+
+# One cut takes log(.1) / log(.9) rows of each class, two cuts log(.05) / log(.9).
+@pytest.mark.parametrize("negative, needed", [(0, 22), (None, 29)])
+def test_the_rows_needed_are_counted_in_each_class(negative, needed):
+    policy = Agreement(0.1, per_class=True, confidence=0.9)
+    score = np.r_[np.linspace(0.6, 0.9, 50), np.linspace(0.1, 0.4, needed)]
+    enough = stage_scores(of_two(score, score), negative=negative, untouched=True)
+    stage = eager_stage(enough.acting, fit_thresholds(policy, enough))
+    np.testing.assert_array_equal(
+        stage == 0, np.full(score.size, True) if negative is None else score > 0.5
+    )
+    match = rf"it needs {needed} rows of each class among the rows .*; got {needed - 1}\.$"
+    with pytest.raises(ValueError, match=match):
+        fit_thresholds(policy, enough.only(slice(0, -1)))
+
+
+@coarse_scores
+def test_the_cut_by_hand():
+    # The 50 of 100 rows with the lower scores of the first stage disagree. Were the chance of that
+    # one in five, at most 14 would with one of 0.080, at most 15 with one of 0.129.
+    assert binom.cdf(14, 100, 0.2) <= 0.1 < binom.cdf(15, 100, 0.2)
+    early, policy = np.linspace(0.999, 0.501, 100), Agreement(0.2, confidence=0.9)
+    last = np.repeat([0.9, 0.1], 50)
+    got = fit_thresholds(policy, stage_scores(of_two(early, last), untouched=True))
+    np.testing.assert_allclose(got[0], (early[63] + early[64]) / 2)
+    # All rows tie, and half of them disagree.
+    tied = stage_scores(of_two(np.full(100, 0.8), last), untouched=True)
+    with pytest.warns(UserWarning, match="lets no early stage answer: even the safest"):
+        got = fit_thresholds(policy, tied)
+    np.testing.assert_array_equal(got, [[INF, INF], [-INF, -INF]])
+
+
+def lost_rows(scores, thresholds):
+    """How many rows of each class get another one."""
+    last = scores.stage_proba[:, -1].argmax(axis=1)
+    wrong = scores.early_answers(thresholds) != last
+    return np.bincount(last[wrong], minlength=scores.stage_proba.shape[2])
+
+
+@coarse_scores
+@pytest.mark.filterwarnings("ignore:Agreement.* lets no early stage answer:UserWarning")
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize("n_classes, negative", [(2, None), (2, 1), (4, None)])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cheapest_cuts_whose_losses_prove_the_share(
+    seed, n_classes, negative, per_class, measure
+):
+    rng, share, confidence = np.random.default_rng(seed), 0.3, 0.8
+    opinion = rng.dirichlet(np.full(n_classes, 0.5), 80)
+    proba = np.stack([opinion, 0.7 * opinion + 0.3 * rng.dirichlet(np.ones(n_classes), 80)], axis=1)
+    proba = np.round(proba, rng.choice([1, 6]))
+    scores = stage_scores(
+        proba, weight=np.full(80, 0.7), negative=negative, measure=measure, untouched=True
+    )
+    has_two_cuts = per_class and n_classes == 2 and negative is None
+    error = (1 - confidence) / (2 if has_two_cuts else 1)
+    matrices = two_cuts(scores) if has_two_cuts else one_cut(scores)
+    n_rows = np.bincount(scores.stage_proba[:, -1].argmax(axis=1)) if per_class else [80]
+    most = [max(d for d in range(n) if binom.cdf(d, n, share) <= error) for n in n_rows]
+
+    def is_proven(matrix):
+        lost = lost_rows(scores, matrix)
+        return (lost <= most).all() if per_class else lost.sum() <= most[0]
+
+    def n_passing(matrix):
+        return (eager_stage(scores.acting, matrix) == 1).sum()
+
+    got = fit_thresholds(Agreement(share, per_class, confidence), scores)
+    assert is_proven(got)
+    assert n_passing(got) == min(n_passing(m) for m in matrices if is_proven(m))
+
+
+# With confidence: more stages --------------------------------------------------------------------
 
 
 def interleaved(propose, test):
@@ -310,25 +420,20 @@ def interleaved(propose, test):
     return proba
 
 
-def of_two(*columns):
-    """Probabilities of shape (n, n_stages, 2) from those of class 0 at each stage."""
-    return np.stack([np.stack([p, 1 - p], axis=1) for p in map(np.asarray, columns)], axis=1)
+def behind_a_blind_stage(early, last):
+    """Three stages of which the first calls all rows class 1: it is never let answer."""
+    return of_two(np.full(len(early), 0.45), early, last)
 
 
-@pytest.mark.parametrize(
-    "share, confidence, needed",
-    # ceil(log(1 - confidence) / log(1 - share)): 298.07, 44.9, 58.4, 22.85, 113.97, 1.
-    [(0.01, 0.95, 299), (0.05, 0.9, 45), (0.05, 0.95, 59), (0.1, 0.91, 23), (0.02, 0.9, 114)],
-)
-def test_the_rows_needed_are_the_fewest_that_suffice(share, confidence, needed):
+@coarse_scores
+@ROWS_NEEDED
+def test_the_rows_needed_are_the_fewest_that_suffice_in_either_half(share, confidence, needed):
     policy = Agreement(share, confidence=confidence)
-    assert (1 - share) ** needed <= 1 - confidence < (1 - share) ** (needed - 1)
-    for n_stages in (1, 2, 5):
-        assert rows_needed(policy, n_stages) == (2 * needed, 0)
+    assert rows_needed(policy, 3) == rows_needed(policy, 5) == (2 * needed, 0)
     score = np.linspace(0.6, 0.9, needed)
-    half = of_two(score, score)
+    half = behind_a_blind_stage(score, score)
     enough = stage_scores(interleaved(half, half), untouched=True)
-    assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 0).all()
+    assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 1).all()
     few = stage_scores(interleaved(half, half[1:]), untouched=True)
     with pytest.raises(ValueError) as caught:
         fit_thresholds(policy, few)
@@ -338,82 +443,80 @@ def test_the_rows_needed_are_the_fewest_that_suffice(share, confidence, needed):
     )
 
 
-def test_without_confidence_no_rows_are_needed():
-    assert rows_needed(Agreement(0.01), 3) == (0, 0)
-    assert rows_needed(Agreement(1.0, confidence=0.9), 3) == (2, 0)
-
-
-def test_the_rows_needed_are_counted_in_each_class():
+@coarse_scores
+def test_the_rows_needed_are_counted_in_each_class_of_a_half():
     policy = Agreement(0.1, per_class=True, confidence=0.9)  # 22 rows
     score = np.r_[np.linspace(0.6, 0.9, 50), np.linspace(0.1, 0.4, 22)]
-    half = of_two(score, score)
+    half = behind_a_blind_stage(score, score)
     enough = stage_scores(interleaved(half, half), untouched=True)
-    assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 0).all()
+    assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 1).all()
     few = stage_scores(interleaved(half, half[:-1]), untouched=True)
     match = r"must be 22 rows of each class; got 21\.$"
     with pytest.raises(ValueError, match=match):
         fit_thresholds(policy, few)
 
 
+@coarse_scores
 def test_the_family_is_walked_by_hand():
-    # Both halves: 100 rows, of which the 50 with the lower scores of the first stage disagree. A
+    # Both halves: 100 rows, of which the 50 with the lower scores of the second stage disagree. A
     # share s of the family answers 50 + 100 s of them. At most 14 of 100 may disagree: the chance
     # of so few is 0.080 where one in five does, of 15 0.129.
     assert binom.cdf(14, 100, 0.2) <= 0.1 < binom.cdf(15, 100, 0.2)
     early = np.linspace(0.999, 0.501, 100)
     last = np.repeat([0.9, 0.1], 50)
-    half = of_two(early, last)
+    half = behind_a_blind_stage(early, last)
     got = fit_thresholds(
         Agreement(0.2, confidence=0.9), stage_scores(interleaved(half, half), untouched=True)
     )
-    np.testing.assert_allclose(got[0], (early[63] + early[64]) / 2)
+    np.testing.assert_allclose(got[1], (early[63] + early[64]) / 2)
     # Were the tested rows to disagree from the best on, the walk would end at its first step.
-    bad = of_two(early, 1 - last)
-    with pytest.warns(UserWarning, match="lets no early stage answer: even the safest") as caught:
+    bad = behind_a_blind_stage(early, 1 - last)
+    with pytest.warns(UserWarning, match="lets no early stage answer: even the safest"):
         got = fit_thresholds(
             Agreement(0.2, confidence=0.9), stage_scores(interleaved(half, bad), untouched=True)
         )
-    assert len(caught) == 1
-    np.testing.assert_array_equal(got, [[INF, INF], [-INF, -INF]])
+    np.testing.assert_array_equal(got, [[INF, INF], [INF, INF], [-INF, -INF]])
 
 
+@coarse_scores
 def test_the_two_halves_have_roles():
     score, last = np.linspace(0.6, 0.9, 100), np.where(np.arange(100) < 20, 0.1, 0.9)
-    agreeing, differing = of_two(score, np.full(100, 0.9)), of_two(score, last)
+    agreeing = behind_a_blind_stage(score, np.full(100, 0.9))
+    differing = behind_a_blind_stage(score, last)
     policy = Agreement(0.2, confidence=0.9)
     # What agrees throughout proposes, from the first step on, to answer all; of the rows that test
     # 20 of 100 are lost, which is too many.
     proba = interleaved(agreeing, differing)
     with pytest.warns(UserWarning, match="lets no early stage answer"):
         got = fit_thresholds(policy, stage_scores(proba, untouched=True))
-    assert (eager_stage(proba, got) == 1).all()
+    assert (eager_stage(proba, got) == 2).all()
     # The other way round all is answered in the end, and of what tests nothing is lost.
     proba = interleaved(differing, agreeing)
     got = fit_thresholds(policy, stage_scores(proba, untouched=True))
-    assert (eager_stage(proba, got) == 0).all()
+    assert (eager_stage(proba, got) == 1).all()
 
 
+@coarse_scores
 def test_per_class_every_class_must_pass():
     # Of class 1, as the last stage tells it, 40 rows are tested: at most 3 of them may be lost
-    # (0.0285), while of the 160 of class 0 the first stage loses none.
+    # (0.0285), while of the 160 of class 0 the second stage loses none.
     assert binom.cdf(4, 40, 0.2) <= 0.1 < binom.cdf(5, 40, 0.2)
     early = np.r_[np.linspace(0.99, 0.51, 160), np.linspace(0.505, 0.985, 20), np.full(20, 0.01)]
     last = np.r_[np.full(160, 0.9), np.full(40, 0.1)]
-    half = of_two(early, last)
+    half = behind_a_blind_stage(early, last)
     scores = stage_scores(interleaved(half, half), untouched=True)
     got = fit_thresholds(Agreement(0.2, per_class=True, confidence=0.9), scores)
-    wrong = (eager_stage(half, got) == 0) & (last == 0.1) & (early > 0.5)
+    wrong = (eager_stage(half, got) == 1) & (last == 0.1) & (early > 0.5)
     assert wrong.sum() == 4
     # Of all 200 tested rows at most 32 may be lost, so that without per_class all is answered.
     assert binom.cdf(20, 200, 0.2) <= 0.1
     got = fit_thresholds(Agreement(0.2, confidence=0.9), scores)
-    assert (eager_stage(half, got) == 0).all()
+    assert (eager_stage(half, got) == 1).all()
 
 
 def test_it_is_refused_on_rows_that_were_seen_or_weigh_unequally():
-    score = np.linspace(0.6, 0.9, 100)
-    half, policy = of_two(score, score), Agreement(0.1, confidence=0.9)
-    proba = interleaved(half, half)
+    score, policy = np.linspace(0.6, 0.9, 200), Agreement(0.1, confidence=0.9)
+    proba = of_two(score, score)
     with pytest.raises(ValueError, match="promises its confidence only on rows that no stage"):
         fit_thresholds(policy, stage_scores(proba))
     weight = np.linspace(1, 2, 200)
@@ -509,19 +612,25 @@ STATISTICS = pytest.mark.parametrize(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Agreement.* lets no early stage answer:UserWarning")
+@pytest.mark.parametrize("n_stages", [2, 3])
 @STATISTICS
-def test_a_certified_agreement_is_rarely_violated(n_classes, share_of_last, digits, n_rows, policy):
+def test_a_certified_agreement_is_rarely_violated(
+    n_classes, share_of_last, digits, n_rows, policy, n_stages
+):
     policy = clone(policy).set_params(confidence=0.9)
-    proba = population(n_classes, share_of_last, digits)
+    proba = population(n_classes, share_of_last, digits, n_stages=n_stages)
     violated = share_of_violations(policy, proba, n_rows, 1000)
     assert violated <= most_violations(0.9, 1000)
 
 
 @pytest.mark.filterwarnings("ignore:Agreement.* lets no early stage answer:UserWarning")
-def test_a_certified_agreement_is_rarely_violated_in_few_draws():
-    proba = population(3, 0.33, 12, n_samples=5000, n_stages=2)
-    policy = Agreement(0.05, confidence=0.8)
-    assert share_of_violations(policy, proba, 200, 150) <= most_violations(0.8, 150)
+@pytest.mark.parametrize(
+    "n_classes, n_stages, per_class", [(3, 2, False), (3, 2, True), (2, 2, True), (3, 3, False)]
+)
+def test_a_certified_agreement_is_rarely_violated_in_few_draws(n_classes, n_stages, per_class):
+    proba = population(n_classes, 0.33, 12, n_samples=5000, n_stages=n_stages)
+    policy = Agreement(0.05, per_class, confidence=0.8)
+    assert share_of_violations(policy, proba, 250, 150) <= most_violations(0.8, 150)
 
 
 def test_the_test_sees_an_agreement_that_promises_too_much():
@@ -530,10 +639,11 @@ def test_the_test_sees_an_agreement_that_promises_too_much():
     assert share_of_violations(Agreement(0.05), proba, 200, 100) > 0.3
 
 
+@pytest.mark.parametrize("n_stages", [2, 3])
 @pytest.mark.parametrize("per_class", [False, True])
-def test_a_certified_agreement_is_not_timid(per_class):
+def test_a_certified_agreement_is_not_timid(per_class, n_stages):
     # On many rows it comes near the share that it may lose.
-    proba = population(2, 0.3, 12, n_stages=2)
+    proba = population(2, 0.3, 12, n_stages=n_stages)
     policy = Agreement(0.05, per_class=per_class, confidence=0.9)
     got = fit_thresholds(policy, stage_scores(proba[:8000], untouched=True))
     assert risks(proba, got)[per_class] > 0.03

@@ -200,7 +200,7 @@ def refuse(error, words, *, X=X, y=y, sample_weight=None, fit_params=None, **par
         (
             {"thresholds": Agreement(0.01, confidence=0.95)},
             ValueError,
-            ["needs 598 rows", "validation_fraction=0.1", "got 30"],
+            ["needs 299 rows", "validation_fraction=0.1", "got 30"],
         ),
         (
             {"thresholds": CostBudget(0.5), "stage_costs": [1, 2]},

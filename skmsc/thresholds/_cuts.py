@@ -69,8 +69,8 @@ def cuts_by_loss(scores, loss_of, most):
     return cuts
 
 
-def cuts_by_class(scores, share):
-    """Cuts at which at most a share of the rows of each class, as the last stage tells it, is lost.
+def cuts_by_class(scores, allowance):
+    """Cuts at which each class, as the last stage tells it, loses at most its allowance of weight.
 
     A row is lost when an early stage answers another class; each stage may use its equal part of a
     class's allowance, and what the stages before it left over. Of shape (n_early, n_classes) for
@@ -79,7 +79,6 @@ def cuts_by_class(scores, share):
     """
     n_early, n_classes = scores.n_stages - 1, scores.stage_proba.shape[2]
     weight, last = scores.sample_weight, scores.answers[:, -1]
-    allowance = share * np.bincount(last, weight, n_classes)
     spent, waiting = np.zeros(n_classes), np.ones(last.size, dtype=bool)
     by_answer = n_classes == 2 and scores.negative is None
     cuts = np.full((n_early, n_classes), np.inf)

@@ -277,11 +277,7 @@ class RecallFloor(BaseEstimator):
         """One cut for each early stage by order statistics of the kept positives' confidences."""
         n_early, n_kept = scores.n_stages - 1, int(kept.sum())
         share, error = (1 - self.min_recall) / n_early, (1 - self.confidence) / n_early
-        # k - 1 positives may be lost: the largest count that a loss above `share` would undercut
-        # with a chance of at most `error`.
-        n_lost = int(binom.ppf(error, n_kept, share))
-        if binom.cdf(n_lost, n_kept, share) > error:
-            n_lost -= 1
+        n_lost = most_lost(n_kept, share, error)
         if n_lost < 0:
             needed = caught_positives_needed(self, scores.n_stages)
             raise ValueError(
@@ -317,14 +313,20 @@ class Agreement(BaseEstimator):
 
     Notes
     -----
-    The confidence is by fixed-sequence testing (A. N. Angelopoulos et al., Learn then Test, arXiv
-    2110.01052; for early exits M. Jazbec et al., arXiv 2405.20915). Half of the rows, chosen
-    without looking at them, propose a family of thresholds, from safe to fast, those that keep a
-    growing share on these rows; on the other half it is walked while the hypothesis that the
-    chance is above `max_disagreement` is rejected by an exact binomial test at level
-    1 - `confidence`, and the last member that passed is taken. With `per_class` every class must
-    pass. Without a disagreement it takes log(1 - confidence) / log(1 - max_disagreement) rows to
-    pass, 299 for .01 at .95, in either half.
+    With two stages the confidence is by order statistics, as in `RecallFloor`: of n rows the lowest
+    cut is taken at which so few disagree that, were the chance above `max_disagreement`, no more
+    would with probability at most 1 - `confidence`. With `per_class` it is the highest of the cuts
+    of all classes; where each of two classes has a cut of its own, each gets half of the allowed
+    error (union bound). It takes log(1 - confidence) / log(1 - max_disagreement) rows, 299 for .01
+    at .95.
+
+    With more stages there is no single cut, and the confidence is by fixed-sequence testing (A. N.
+    Angelopoulos et al., Learn then Test, arXiv 2110.01052; for early exits M. Jazbec et al., arXiv
+    2405.20915). Half of the rows, chosen without looking at them, propose a family of thresholds,
+    from safe to fast, those that keep a growing share on these rows; on the other half it is walked
+    while the hypothesis that the chance is above `max_disagreement` is rejected by an exact
+    binomial test at level 1 - `confidence`, and the last member that passed is taken. With
+    `per_class` every class must pass. It takes as many rows as above in either half.
 
     Examples
     --------
@@ -358,18 +360,50 @@ class Agreement(BaseEstimator):
         """Threshold matrix for the given `StageScores`."""
         if self.confidence is None:
             return self._keeping(self.max_disagreement, scores)
-        return self._certified(scores)
+        found = self._certified_cut if scores.n_stages == 2 else self._certified_member
+        thresholds = found(scores)
+        if not np.isfinite(thresholds[:-1]).any():
+            warn(
+                f"{self!r} lets no early stage answer: even the safest thresholds did not pass the "
+                "test."
+            )
+        return thresholds
 
     def _keeping(self, share, scores):
         """Threshold matrix that keeps a share on the rows given."""
-        weight = scores.sample_weight
-        if self.per_class:
-            return scores.matrix(cuts_by_class(scores, share))
-        most = share * weight.sum()
-        return scores.matrix(cuts_by_loss(scores, lambda k: weight * scores.disagrees(k), most))
+        return self._losing(share * self._weights(scores), scores)
 
-    def _certified(self, scores):
-        """Threshold matrix by fixed-sequence testing."""
+    def _weights(self, scores):
+        """Weights of the rows of each class, as the last stage tells it, or of all rows."""
+        weight, n_classes = scores.sample_weight, scores.stage_proba.shape[2]
+        if self.per_class:
+            return np.bincount(scores.answers[:, -1], weight, n_classes)
+        return np.array([weight.sum()])
+
+    def _losing(self, most, scores):
+        """Threshold matrix that loses at most these weights, of each class or of all rows."""
+        if self.per_class:
+            return scores.matrix(cuts_by_class(scores, most))
+        weight = scores.sample_weight
+        return scores.matrix(cuts_by_loss(scores, lambda k: weight * scores.disagrees(k), most[0]))
+
+    def _certified_cut(self, scores):
+        """Threshold matrix of the one early stage, by order statistics of its confidences."""
+        weight = scores.sample_weight[0]  # the same of all rows
+        n_rows = np.rint(self._weights(scores) / weight).astype(int)
+        has_two_cuts = self.per_class and n_rows.size == 2 and scores.negative is None
+        error = (1 - self.confidence) / (2 if has_two_cuts else 1)
+        n_lost = np.array([most_lost(n, self.max_disagreement, error) for n in n_rows])
+        if n_lost.min() < 0:
+            raise ValueError(
+                f"{self!r} cannot be promised: it needs {agreement_rows_needed(self, error)} rows"
+                f"{' of each class' if self.per_class else ''} among the rows that it is set on; "
+                f"got {n_rows.min()}."
+            )
+        return self._losing(weight * n_lost, scores)
+
+    def _certified_member(self, scores):
+        """Threshold matrix of several early stages by fixed-sequence testing."""
         propose, test = map(scores.only, halves(scores.y.size))
         last = test.answers[:, -1]
         classes = range(test.stage_proba.shape[2]) if self.per_class else [None]
@@ -391,12 +425,16 @@ class Agreement(BaseEstimator):
             if max(p_values) > 1 - self.confidence:
                 break
             best = thresholds
-        if not np.isfinite(best[:-1]).any():
-            warn(
-                f"{self!r} lets no early stage answer: even the safest thresholds did not pass the "
-                "test."
-            )
         return best
+
+
+def most_lost(n, share, error):
+    """Most losses of n rows that prove a chance of loss of at most `share`; -1 where none does.
+
+    If the chance were larger, so few losses, or fewer, would have one of at most `error`.
+    """
+    most = int(binom.ppf(error, n, share))
+    return most if binom.cdf(most, n, share) <= error else most - 1
 
 
 def halves(n_rows):
@@ -410,16 +448,21 @@ def halves(n_rows):
 
 def rows_needed(policy, n_stages):
     """Fewest rows, and fewest caught positives, from which a policy's promise can be kept."""
-    return 2 * agreement_rows_needed(policy), caught_positives_needed(policy, n_stages)
+    n_halves = 2 if n_stages > 2 else 1
+    return n_halves * agreement_rows_needed(policy), caught_positives_needed(policy, n_stages)
 
 
-def agreement_rows_needed(policy):
-    """Fewest rows of a test that an `Agreement` with confidence can pass; 0 without."""
+def agreement_rows_needed(policy, error=None):
+    """Fewest rows of a test that an `Agreement` with confidence can pass; 0 without.
+
+    `error` is the test's, by default that of the confidence.
+    """
     if not isinstance(policy, Agreement) or policy.confidence is None:
         return 0
     if policy.max_disagreement >= 1:
         return 1
-    return int(np.ceil(np.log(1 - policy.confidence) / np.log1p(-policy.max_disagreement) - SLACK))
+    error = 1 - policy.confidence if error is None else error
+    return int(np.ceil(np.log(error) / np.log1p(-policy.max_disagreement) - SLACK))
 
 
 def caught_positives_needed(policy, n_stages):
