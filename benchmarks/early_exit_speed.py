@@ -114,7 +114,7 @@ def main(arguments):
     """Ask the question, write results/early_exit_speed.md and .json; return the expectations."""
     n_train, how = N_TRAIN, {"seconds": 20, "min_turns": 15}
     if arguments.quick:
-        n_train, how = 3000, {"seconds": 1, "min_turns": 2}
+        n_train, how = 1000, {"seconds": 0, "min_turns": 2}
     saved = []
     with torch_threads(1):
         for n_classes, (trunk, width), first in product(CLASSES, NETS, ("none", "logistic")):
@@ -130,9 +130,8 @@ def main(arguments):
             name: lambda name=name: fit(X, y, NETS[0][1], weighting=name, **epochs)
             for name in WEIGHTINGS
         }
-        training = interleaved(
-            calls, baseline="uniform", warm=False, seconds=2 * how["seconds"], min_turns=5
-        )
+        longer = {"seconds": 2 * how["seconds"], "min_turns": min(5, how["min_turns"])}
+        training = interleaved(calls, baseline="uniform", warm=False, **longer)
     training = [{"exit_weighting": name, **timing} for name, timing in training.items()]
     learned = next(r["ratio"] for r in training if r["exit_weighting"] == "learned")
     expectations = [

@@ -8,16 +8,22 @@ import time
 from benchmarks.command import parse_arguments
 
 # Timing last, so that nothing of this run is still cooling the caches it measures.
-QUESTIONS = ("quality", "feedback", "few_shot", "neural_quality", "early_exit", "composable")
-QUESTIONS += (
+QUESTIONS = (
+    "quality",
     "guarantees",
+    "feedback",
+    "few_shot",
+    "neural_quality",
+    "early_exit",
+    "composable",
     "search",
     "speed",
     "neural_speed",
     "early_exit_speed",
     "composable_speed",
+    "serving",
+    "scale",
 )
-QUESTIONS += ("serving", "scale")
 
 
 def main(arguments):

@@ -28,7 +28,7 @@ from benchmarks.objective import (
 )
 from benchmarks.timing import interleaved, timing_table
 
-N_TRAIN, N_TEST = 10_000, 40_000
+N_TRAIN, N_TEST, N_QUICK = 10_000, 40_000, 2_000
 SCREEN_COST, MAX_COST = 0.02, 0.1  # in calls of the last stage
 N_FOLDS = 5
 N_ROWS, N_CUTS = 1_000_000, 512
@@ -205,10 +205,10 @@ def run_search(name, search, n_settings, split):
     return record
 
 
-def run_searches(n_repeats, n_settings, n_for_grid):
+def run_searches(n_repeats, n_settings, n_for_grid, n_train):
     """Records of all searches; some take long and are asked in the first repeat only."""
     for seed in range(n_repeats):
-        split = imbalanced(N_TRAIN, N_TEST, seed)
+        split = imbalanced(n_train, N_TEST, seed)
         for name, (search, n) in make_searches(n_settings, n_for_grid).items():
             if seed and name in (FEW_PAIRS, SHORT, GRID, AS_MANY):
                 continue
@@ -289,7 +289,7 @@ def main(arguments):
     quick = arguments.quick
     with threadpool_limits(1):
         pairs = list(time_pairs(2 if quick else 20))
-        searches = list(run_searches(*((1, 6, 3) if quick else (5, 50, 25))))
+        searches = list(run_searches(*((1, 6, 3, N_QUICK) if quick else (5, 50, 25, N_TRAIN))))
     mine = next(r for r in pairs if r["method"] == "skmsc")
     expectations = [
         expect("all pairs of a million rows, seconds", mine["wall_s"], at_most=0.5),

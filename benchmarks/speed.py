@@ -20,8 +20,9 @@ from benchmarks.reference import HandCascade, fit_hand_cascade
 from benchmarks.timing import interleaved, memory_peak, timing_table
 
 PASS_RATE = 0.1
-N_TRAIN = 10_000
+N_TRAIN, N_QUICK = 10_000, 2_000
 BATCHES = {200_000: 1.05, 1_000: 1.3}  # rows: ratio to the cascade by hand that is allowed
+QUICK_BATCHES = {10_000: 1.05, 1_000: 1.3}
 ONE_ROW = {"logistic": 2.5, "scaled logistic": 1.6}  # screen: ratio to its own predict_proba
 SCREENS = {"logistic": LogisticRegression, "scaled logistic": make_screen}
 
@@ -63,13 +64,13 @@ def fallback_of(cascade):
     )
 
 
-def time_batches(split, last_name, seconds):
+def time_batches(split, last_name, batches, how):
     """Records of predict_proba on batches; also the largest difference from the one by hand."""
     cascade = fit_ours(make_screen(), make_last(last_name), split)
     raw = fit_ours(make_screen(), make_last(last_name), split, calibration=None)
     by_hand = same_by_hand(raw)
     fallback = fallback_of(cascade)
-    for n_rows in BATCHES:
+    for n_rows in batches:
         X = split.X_test[:n_rows]
         calls = {
             "by hand": lambda X=X: by_hand.predict_proba(X),
@@ -79,9 +80,8 @@ def time_batches(split, last_name, seconds):
             "last stage alone": lambda X=X: by_hand.last.predict_proba(X),
             "screen alone": lambda X=X: by_hand.screen.predict_proba(X),
         }
-        timings = interleaved(
-            calls, baseline="by hand", seconds=seconds, n_calls=1 if n_rows > 10_000 else 5
-        )
+        n_calls = 1 if n_rows > 10_000 else 5
+        timings = interleaved(calls, baseline="by hand", n_calls=n_calls, **how)
         routing = raw.route(X)
         hand_proba = by_hand.predict_proba(X)
         same_route = (routing.stage > 0) == (by_hand.screen.predict_proba(X)[:, 1] > by_hand.cut)
@@ -97,7 +97,7 @@ def time_batches(split, last_name, seconds):
             }
 
 
-def time_one_row(split, screen_name, seconds):
+def time_one_row(split, screen_name, how):
     """Records of predict_proba on one row: one that the screen answers, one that passes."""
     cascade = fit_ours(SCREENS[screen_name](), make_last("forest"), split)
     screen, last = cascade.stages_
@@ -112,7 +112,7 @@ def time_one_row(split, screen_name, seconds):
         }
         if wanted == 1:
             calls["last stage alone"] = lambda row=row: last.predict_proba(row)
-        timings = interleaved(calls, baseline="screen alone", seconds=seconds, n_calls=10)
+        timings = interleaved(calls, baseline="screen alone", n_calls=10, **how)
         for method, timing in timings.items():
             yield {"screen": screen_name, "row": route, "method": method, **timing}
 
@@ -133,7 +133,7 @@ def memory_peaks(split):
         yield {"method": method, "n_rows": len(X), "peak_bytes": peak, "ratio": peak / X.nbytes}
 
 
-def time_fit(split, seconds, min_turns):
+def time_fit(split, how):
     """Records of fit: ours against a loop by hand of the same number of stage fits."""
     X, y = split.X_train, split.y_train
     for last_name in ("forest", "logistic"):
@@ -144,18 +144,16 @@ def time_fit(split, seconds, min_turns):
             ),
             "skmsc": lambda last=last: fit_ours(make_screen(), last, split, feedback="none"),
         }
-        timings = interleaved(
-            calls, baseline="by hand", seconds=seconds, min_turns=min_turns, warm=False
-        )
+        timings = interleaved(calls, baseline="by hand", warm=False, **how)
         for method, timing in timings.items():
             yield {"last": last_name, "method": method, **timing}
 
 
-def tables(batches, rows, peaks, fits):
+def tables(batches, rows, peaks, fits, n_train):
     """The four parts as Markdown."""
     parts = []
     for last_name in dict.fromkeys(r["last"] for r in batches):
-        for n_rows in BATCHES:
+        for n_rows in dict.fromkeys(r["n_rows"] for r in batches):
             chosen = [r for r in batches if (r["last"], r["n_rows"]) == (last_name, n_rows)]
             parts += [
                 f"## predict_proba, {n_rows:,} rows, last stage {last_name}, "
@@ -171,27 +169,33 @@ def tables(batches, rows, peaks, fits):
             ["method", "MB", "times X"],
             [[r["method"], f"{r['peak_bytes'] / 1e6:.1f}", f"{r['ratio']:.2f}"] for r in peaks],
         ),
-        f"## fit, {N_TRAIN:,} rows, six fits of each stage",
+        f"## fit, {n_train:,} rows, six fits of each stage",
         timing_table(["last", "method"], fits, "by hand"),
     ]
 
 
 def main(arguments):
     """Ask the question, write results/speed.md and .json; return the expectations."""
-    seconds = 2 if arguments.quick else 20
-    split = imbalanced(N_TRAIN, max(BATCHES))
+    allowed, n_train = BATCHES, N_TRAIN
+    how, how_a_row = ({"seconds": seconds, "min_turns": 5} for seconds in (20, 5))
+    if arguments.quick:
+        allowed, n_train = QUICK_BATCHES, N_QUICK
+        how = how_a_row = {"seconds": 0, "min_turns": 2}
+    split = imbalanced(n_train, max(allowed))
     # One thread everywhere: what is measured is the work, not how threads share a busy machine.
     with threadpool_limits(1):
-        batches = [r for last in ("forest", "logistic") for r in time_batches(split, last, seconds)]
-        rows = [r for screen in SCREENS for r in time_one_row(split, screen, seconds / 4)]
-        fits = list(time_fit(split, seconds, 1 if arguments.quick else 5))
+        batches = [
+            r for last in ("forest", "logistic") for r in time_batches(split, last, allowed, how)
+        ]
+        rows = [r for screen in SCREENS for r in time_one_row(split, screen, how_a_row)]
+        fits = list(time_fit(split, how))
         peaks = list(memory_peaks(split))
 
     ours = [r for r in batches if r["method"] == "skmsc" and r["last"] == "forest"]
     answered = [r for r in rows if r["method"] == "skmsc" and r["row"] == "answered by the screen"]
     expectations = [
         *(
-            expect(f"{r['n_rows']:,} rows, times by hand", r["ratio"], at_most=BATCHES[r["n_rows"]])
+            expect(f"{r['n_rows']:,} rows, times by hand", r["ratio"], at_most=allowed[r["n_rows"]])
             for r in ours
         ),
         *(
@@ -219,7 +223,7 @@ def main(arguments):
             "Medians of interleaved repeats on one thread; ratios are of CPU time, with their "
             "quartiles, and of wall time, which other work on the machine disturbs.",
             expectation_table(expectations),
-            *tables(batches, rows, peaks, fits),
+            *tables(batches, rows, peaks, fits, n_train),
         ]
     )
     records = {"batches": batches, "one_row": rows, "memory": peaks, "fit": fits}
