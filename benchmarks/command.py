@@ -9,8 +9,11 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 
-def parse_arguments(description, *, needs_data, argv=None):
-    """``--data DIR`` and ``--quick``; a quick run without data gets simulated files."""
+def parse_arguments(description, *, needs_data, flags=None, argv=None):
+    """``--data DIR`` and ``--quick``; a quick run without data gets simulated files.
+
+    `flags` are others of a question's own: name -> help.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,6 +26,8 @@ def parse_arguments(description, *, needs_data, argv=None):
     parser.add_argument(
         "--quick", action="store_true", help="few repeats: shows that the code runs, no evidence"
     )
+    for name, text in (flags or {}).items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     arguments = parser.parse_args(argv)
     if needs_data and arguments.data is None:
         if not arguments.quick:
