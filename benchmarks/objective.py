@@ -13,7 +13,7 @@ from scipy.stats import t as student_t
 from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score
 
 PACKAGES = ("skmsc", "scikit-learn", "scikit-fallback", "lightgbm", "numpy", "scipy", "joblib")
-PACKAGES += ("torch", "skorch", "tabm")
+PACKAGES += ("torch", "skorch", "tabm", "xgboost-cpu")
 
 
 # --- measures ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from benchmarks.command import parse_arguments
 # Timing last, so that nothing of this run is still cooling the caches it measures.
 QUESTIONS = ("quality", "feedback", "few_shot", "neural_quality", "early_exit")
 QUESTIONS += (
+    "peers",
     "composable",
     "search",
     "speed",
