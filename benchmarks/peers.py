@@ -474,9 +474,9 @@ def main(arguments):
         *(e for name, own in by_dataset.items() if own for e in check_models(own, name)),
         *check_decisions(decisions),
         expect(
-            "last stage differs from the same model alone",
+            "last stage differs from the same model alone (XGBoost's scores are float32)",
             max(r["last_differs"] for r in records if "last_differs" in r),
-            at_most=1e-9,
+            at_most=1e-7,
         ),
     ]
     text = [
@@ -495,7 +495,7 @@ def main(arguments):
     text += [
         "## Beside the handbook's own numbers",
         f"AUC / AP / CP@100 of its one published week, training from {HANDBOOK_WEEK}, the same "
-        "protocol; its models as they came, of older versions.",
+        "protocol; its models as they came, of older versions: XGBoost's defaults have changed.",
         handbook_table(by_dataset["card"]),
         "Its tuned models (prequential validation, chapters 5 and 7), averaged over several weeks "
         "that are not these four; ours are not tuned. No pairs: a difference of .01 says nothing.",
