@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import config_context
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline, make_union
@@ -114,6 +119,56 @@ def make_default_logistic(seed=0):
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
+def make_xgboost():
+    """XGBoost's trees, as many and as large as those of `make_lightgbm`."""
+    from xgboost import XGBClassifier
+
+    return XGBClassifier(
+        n_estimators=200,
+        max_leaves=15,
+        max_depth=0,
+        grow_policy="lossguide",
+        learning_rate=0.05,
+        n_jobs=1,
+        random_state=0,
+    )
+
+
+def make_default_xgboost():
+    """XGBoost as it comes, on one thread."""
+    from xgboost import XGBClassifier
+
+    return XGBClassifier(n_jobs=1, random_state=0)
+
+
+def make_hist_boosting():
+    """scikit-learn's trees, as many and as large as those of `make_lightgbm`."""
+    return HistGradientBoostingClassifier(
+        max_iter=200,
+        max_leaf_nodes=15,
+        learning_rate=0.05,
+        early_stopping=False,
+        random_state=0,
+    )
+
+
+def make_default_hist_boosting():
+    """scikit-learn's boosting as it comes: it stops early on a tenth of the rows."""
+    return HistGradientBoostingClassifier(random_state=0)
+
+
+def make_stacking(last):
+    """Screen and last stage side by side, a logistic regression on top; weights reach all."""
+    with config_context(enable_metadata_routing=True):
+        screen = make_pipeline(
+            *(step.set_fit_request(sample_weight=True) for _, step in make_screen().steps)
+        )
+        return StackingClassifier(
+            [("screen", screen), ("final", last.set_fit_request(sample_weight=True))],
+            final_estimator=LogisticRegression().set_fit_request(sample_weight=True),
+        )
+
+
 TABLE_MODELS = {
     "TabularNet": make_tabular_net,
     "TabularNet, small tabm": make_small_tabm,
@@ -208,40 +263,60 @@ def by_hand(split, stages, rates, *, survivors=False):
         yield rate, Answers(np.where(passed, 1 + last_test, screen_test), passed)
 
 
-def scikit_fallback(split, stages, rates):
-    """scikit-fallback's cascade of the same fitted stages, at the same pass rate.
+def make_scikit_fallback(screen, last, screen_oof, rate, weight=None):
+    """scikit-fallback's cascade of two fitted stages, at a pass rate.
 
     It defers a row whose highest class probability is below a threshold; it cannot reject
     negatives only. The threshold is the quantile of the screen's out-of-fold highest
     probability at which the wanted share of the training rows defers; its own search over
-    thresholds cannot be told a pass rate. Its scores are returned as they are.
+    thresholds cannot be told a pass rate.
     """
     from skfb.ensemble import ThresholdCascadeClassifier
 
-    confidence = np.maximum(stages.screen_oof, 1 - stages.screen_oof)
+    confidence = np.maximum(screen_oof, 1 - screen_oof)
+    threshold = -reference.pass_cut(-confidence, rate, weight)
+    return ThresholdCascadeClassifier([screen, last], [threshold], prefit=True)
+
+
+def scikit_fallback(split, stages, rates):
+    """scikit-fallback's cascade of the same fitted stages; its scores are returned as they are."""
     for rate in rates:
-        threshold = -reference.pass_cut(-confidence, rate, split.w_train)
-        cascade = ThresholdCascadeClassifier([stages.screen, stages.last], [threshold], prefit=True)
+        cascade = make_scikit_fallback(
+            stages.screen, stages.last, stages.screen_oof, rate, split.w_train
+        )
         proba = cascade.predict_proba(split.X_test)
         passed = proba.ensemble_mask.toarray()[:, 1].astype(bool)
         score = np.asarray(proba)[:, 1]
         yield rate, Answers(score, passed, flagged=~passed & (score >= 0.5))
 
 
-def ours(split, last, rates, *, feedback, screen=None, survivors=False, memory=None):
-    """FeedbackCascadeClassifier; `memory` lets the pass rates share one set of stage fits."""
+def make_ours(last, rate, *, feedback, screen=None, survivors=False, memory=None):
+    """FeedbackCascadeClassifier of a screen and a last stage."""
     from skmsc import AutoFeedback, FeedbackCascadeClassifier, PassBudget
 
+    return FeedbackCascadeClassifier(
+        stages=[("screen", screen or make_screen()), ("final", last)],
+        feedback=AutoFeedback(pass_rate=rate) if feedback == "auto" else feedback,
+        thresholds=PassBudget(rate),
+        survivor_rate=SURVIVOR_RATE if survivors else None,
+        cv=reference.N_FOLDS,
+        memory=memory,
+        random_state=0,
+    )
+
+
+def make_default_cascade():
+    """FeedbackCascadeClassifier as it comes, its net on the CPU like the others."""
+    from skmsc import FeedbackCascadeClassifier, default_stages
+
+    cascade = FeedbackCascadeClassifier(default_stages(), random_state=0)
+    return cascade.set_params(final__device="cpu")
+
+
+def ours(split, last, rates, **how):
+    """Ours at each rate; with `memory` the pass rates share one set of stage fits."""
     for rate in rates:
-        cascade = FeedbackCascadeClassifier(
-            stages=[("screen", screen or make_screen()), ("final", last)],
-            feedback=AutoFeedback(pass_rate=rate) if feedback == "auto" else feedback,
-            thresholds=PassBudget(rate),
-            survivor_rate=SURVIVOR_RATE if survivors else None,
-            cv=reference.N_FOLDS,
-            memory=memory,
-            random_state=0,
-        )
+        cascade = make_ours(last, rate, **how)
         with warnings.catch_warnings():
             # At a pass rate of 20 % the last stage meets rows that survivors' training left out:
             # the very thing the table is to show.

@@ -10,6 +10,7 @@ from benchmarks.command import parse_arguments
 # Timing last, so that nothing of this run is still cooling the caches it measures.
 QUESTIONS = (
     "quality",
+    "peers",
     "guarantees",
     "feedback",
     "few_shot",

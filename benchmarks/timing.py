@@ -38,10 +38,10 @@ def interleaved(calls, *, baseline, seconds, n_calls=1, min_turns=5, warm=True, 
     Returns
     -------
     timings : dict of str to dict
-        ``wall_s``, the median; ``ratio``, the median over turns of the ratio of CPU times to
-        `baseline`, with its quartiles in ``ratio_quartiles``; ``wall_ratio``, the same of wall
-        times. On one thread of an idle machine the two ratios agree; other work on it disturbs CPU
-        time far less.
+        ``wall_s`` and ``cpu_s``, the medians; ``ratio``, the median over turns of the ratio of CPU
+        times to `baseline`, with its quartiles in ``ratio_quartiles``; ``wall_ratio``, the same of
+        wall times. On one thread of an idle machine the two ratios agree; other work on it
+        disturbs CPU time far less.
     """
     names, turns = list(calls), []
     order = np.random.default_rng(0)
@@ -61,17 +61,18 @@ def interleaved(calls, *, baseline, seconds, n_calls=1, min_turns=5, warm=True, 
     if work is not None:
         seconds_of /= np.array([work[name] for name in names])[:, None]
     ratios = seconds_of / seconds_of[:, [names.index(baseline)]]
-    wall_s, (wall_ratio, ratio) = np.median(seconds_of[..., 0], axis=0), np.median(ratios, axis=0).T
+    (wall_s, cpu_s), (wall_ratio, ratio) = (np.median(a, axis=0).T for a in (seconds_of, ratios))
     quartiles = np.quantile(ratios[..., 1], (0.25, 0.75), axis=0).T
-    columns = zip(wall_s, ratio, quartiles, wall_ratio, strict=True)
+    columns = zip(wall_s, cpu_s, ratio, quartiles, wall_ratio, strict=True)
     return {
         name: {
             "wall_s": float(w),
+            "cpu_s": float(c),
             "ratio": float(r),
             "ratio_quartiles": q.tolist(),
             "wall_ratio": float(wr),
         }
-        for name, (w, r, q, wr) in zip(names, columns, strict=True)
+        for name, (w, c, r, q, wr) in zip(names, columns, strict=True)
     }
 
 
