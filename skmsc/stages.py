@@ -148,8 +148,8 @@ def check_stage(name, stage, otherwise="'drop'"):
         raise TypeError(
             f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
         )
-    head = costly_head(stage)
-    if _count_costly(stage) > (head is not None) + _count_costly(_inside_frozen(stage)):
+    is_frozen, head = isinstance(stage, FrozenEstimator), costly_head(stage)
+    if not is_frozen and _count_costly(stage) > (head is not None):
         raise ValueError(
             f"CostlyFeatures must be the first step of a stage's own pipeline; in stage "
             f"{name!r} it is elsewhere: {stage!r}."
@@ -190,15 +190,9 @@ def check_costly(name, stage, X=None):
         head._for_stage(name).check(X)
 
 
-def _inside_frozen(stage):
-    """What a frozen stage is made of; None for any other."""
-    return stage.estimator if isinstance(stage, FrozenEstimator) else None
-
-
 def _count_costly(part):
     """Number of `CostlyFeatures` in an estimator, those inside frozen parts among them."""
-    if isinstance(part, FrozenEstimator):
-        return _count_costly(part.estimator)
+    part = thawed(part)
     if not hasattr(part, "get_params"):
         return 0
     parts = [part, *part.get_params(deep=True).values()]
@@ -226,7 +220,7 @@ def add_fetch_costs(stage_costs, stages):
     """Costs with those of fetches on top; None stays None."""
     if stage_costs is None:
         return None
-    heads = [costly_head(_inside_frozen(stage) or stage) for stage in stages]
+    heads = [costly_head(thawed(stage)) for stage in stages]
     return stage_costs + [0.0 if head is None else head.cost or 0.0 for head in heads]
 
 
@@ -252,6 +246,13 @@ def is_skorch_net(estimator):
     """Whether the estimator is a skorch net, told without importing skorch."""
     skorch = sys.modules.get("skorch")
     return skorch is not None and isinstance(estimator, skorch.NeuralNet)
+
+
+def thawed(estimator):
+    """What is inside a frozen estimator; any other as it is."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
 
 
 def final_step(stage):
@@ -474,10 +475,10 @@ class StageScorer:
     @classmethod
     def of(cls, name, estimator, classes):
         """Scorer of a fitted stage; raises where it knows other classes or gives no scores."""
-        if isinstance(estimator, FrozenEstimator) and is_skorch_net(estimator.estimator):
+        if is_skorch_net(thawed(estimator)):
             from skmsc.neural import NetStage
 
-            estimator = NetStage.of_fitted(estimator.estimator)
+            estimator = NetStage.of_fitted(thawed(estimator))
         if not (hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")):
             raise TypeError(
                 f"Stage {name!r} must have predict_proba or decision_function; this one was fitted "
@@ -595,11 +596,10 @@ def _mean_path(tree):
 
 def _leaves(stage):
     """Parts of a stage that do work: the steps of pipelines, what is frozen, else the stage."""
+    stage = thawed(stage)
     if isinstance(stage, Pipeline):
         for _, step in stage.steps:
             yield from _leaves(step)
-    elif isinstance(stage, FrozenEstimator):
-        yield from _leaves(stage.estimator)
     elif stage is not None and not isinstance(stage, str):
         yield stage
 

@@ -5,13 +5,12 @@ what NumPy computes on top of it is added node by node. All weights are inside t
 """
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skmsc.serving._graph import IR_VERSION, OPSET, Graph, Nodes, chain, optional
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
 from skmsc.stacking import _LIMIT
-from skmsc.stages import is_skorch_net
+from skmsc.stages import is_skorch_net, thawed
 from skmsc.training.heads import FixedHead, ImprintHead, _Head
 from skmsc.trunks import RandomReLU, _is_learned, _is_module
 
@@ -43,7 +42,7 @@ def net_graph(net, n_features, name):
     from skmsc.neural._net_stage import runs_plainly, with_module
     from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
 
-    net = _thawed(net)
+    net = thawed(net)
     if is_skorch_net(net):
         net = NetStage.of_fitted(net)
     if _is_ours(net, TabularNet, "predict_proba"):
@@ -251,9 +250,9 @@ def _trunk_steps(trunk):
 
     See `skmsc.trunks._features`.
     """
-    before, last = [], _thawed(trunk)
+    before, last = [], thawed(trunk)
     while isinstance(last, Pipeline):
-        *more, last = (_thawed(step) for _, step in last.steps)
+        *more, last = (thawed(step) for _, step in last.steps)
         before += more
     before = [step for step in before if step is not None and not isinstance(step, str)]
     if isinstance(last, str):
@@ -304,13 +303,6 @@ def _features_graph(trunk, n_features, name):
 
 
 # --- graphs -------------------------------------------------------------------------------------
-def _thawed(estimator):
-    """What is inside frozen estimators."""
-    while isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    return estimator
-
-
 def _is_ours(net, cls, method):
     """Whether an estimator is of a class of ours and has the class's own method."""
     return isinstance(net, cls) and getattr(type(net), method) is getattr(cls, method)
