@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from copy import copy as shallow_copy
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from skmsc._answers import INSTEAD, Answers
-from skmsc._checks import check_choice, check_weight, warn
+from skmsc._checks import check_choice, check_integer, check_weight, warn
 from skmsc._rows import ChecksRows, without_none
 from skmsc._sklearn import CallbackSupportMixin, _num_samples, take_rows
 from skmsc.calibration import fit_calibrations
@@ -501,8 +500,7 @@ default=None
         costs : ndarray of shape (n_stages,)
             Seconds per row.
         """
-        if not isinstance(n_repeats, Integral) or n_repeats < 1:
-            raise ValueError(f"n_repeats must be an integer >= 1; got {n_repeats!r}.")
+        check_integer("n_repeats", n_repeats, 1)
         X = self._check_rows(X)
         costs, carry = [], X
         for step in self._steps():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -15,7 +14,15 @@ from sklearn.utils.metadata_routing import process_routing
 
 from skmsc._base import FITTED, Evidence, MultiStageClassifier
 from skmsc._changing_classes import ChangesClasses
-from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
+from skmsc._checks import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_number,
+    check_weight,
+    no_half_fit,
+    warn,
+)
 from skmsc._labels import cast_labels
 from skmsc._maps import sigmoids
 from skmsc._progress import Progress, told
@@ -577,19 +584,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         check_choice("class_prior", self.class_prior, ("train", "balanced"))
         check_choice("proba", self.proba, _MODES)
         check_choice("on_violation", self.on_violation, ("inf", "keep", "raise"))
-        if self.calibration is not None:
-            check_choice("calibration", self.calibration, ("temperature",), "None")
+        check_choice("calibration", self.calibration, ("temperature", None))
         for name in ("reject", "validation_fraction"):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and 0 < value < 1):
-                raise ValueError(f"{name} must be a number in (0, 1) or None; got {value!r}.")
-        value = self.replay_size
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"replay_size must be an integer >= 0; got {value!r}.")
-        if not isinstance(self.allow_new_classes, (bool, np.bool_)):
-            raise TypeError(
-                f"allow_new_classes must be True or False; got {self.allow_new_classes!r}."
-            )
+            check_number(name, getattr(self, name), "(0, 1)", optional=True)
+        check_integer("replay_size", self.replay_size, 0)
+        check_bool("allow_new_classes", self.allow_new_classes)
         is_open = self.proba == "open"
         if is_open == (self.unknown_label is None):
             raise ValueError(

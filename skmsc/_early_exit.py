@@ -13,7 +13,7 @@ from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import check_random_state
 
 from skmsc._base import FITTED, Evidence, MultiStageClassifier
-from skmsc._checks import check_weight, is_number, no_half_fit
+from skmsc._checks import check_bool, check_choice, check_number, check_weight, no_half_fit
 from skmsc._progress import Progress, told
 from skmsc._rows import without_none
 from skmsc._sklearn import (
@@ -347,23 +347,15 @@ default="uniform"
         if self.net is not None:
             check_net(self.net)
         check_exit_weighting(self.exit_weighting)
-        if self.confidence not in CONFIDENCES:
-            raise ValueError(
-                f"confidence must be 'max_proba', 'margin' or 'entropy'; got {self.confidence!r}."
-            )
-        if not isinstance(self.ensemble, (bool, np.bool_)):
-            raise TypeError(f"ensemble must be True or False; got {self.ensemble!r}.")
+        check_choice("confidence", self.confidence, CONFIDENCES)
+        check_bool("ensemble", self.ensemble)
         check_calibration(self.calibration)
-        value = self.validation_fraction
-        if value is None:
-            if needs_rows(self.thresholds) or self.calibration is not None:
-                raise ValueError(
-                    "validation_fraction=None leaves no rows for thresholds and calibration: set "
-                    "thresholds to numbers and calibration to None, or give a number in (0, 1)."
-                )
-        elif not (is_number(value) and 0 < value < 1):
+        check_number("validation_fraction", self.validation_fraction, "(0, 1)", optional=True)
+        needs_held_out = needs_rows(self.thresholds) or self.calibration is not None
+        if self.validation_fraction is None and needs_held_out:
             raise ValueError(
-                f"validation_fraction must be a number in (0, 1) or None; got {value!r}."
+                "validation_fraction=None leaves no rows for thresholds and calibration: set "
+                "thresholds to numbers and calibration to None, or give a number in (0, 1)."
             )
 
     def _check_training_rows(self, X, y, sample_weight, fit_params):

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_memory
 
 from skmsc._base import FITTED, Evidence, MultiStageClassifier
 from skmsc._checks import (
+    check_number,
     check_unlabeled_label,
     check_weight,
     find_labeled,
@@ -465,11 +466,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 "catch_threshold must be 'best_f1', 'argmax' or a number in [0, 1]; got "
                 f"{self.catch_threshold!r}."
             )
-        for name, top in (("survivor_rate", 1.0), ("validation_fraction", np.nextafter(1, 0))):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and 0 < value <= top):
-                interval = "(0, 1]" if top == 1 else "(0, 1)"
-                raise ValueError(f"{name} must be None or a number in {interval}; got {value!r}.")
+        check_number("survivor_rate", self.survivor_rate, "(0, 1]", optional=True)
+        check_number("validation_fraction", self.validation_fraction, "(0, 1)", optional=True)
         check_calibration(self.calibration)
         check_memory(self.memory)
         if self.unlabeled_label is not None:

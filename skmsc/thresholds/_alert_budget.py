@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import is_number, warn
+from skmsc._checks import check_bool, is_number, warn
 from skmsc._splitters import _check_time, _microseconds
 from skmsc.thresholds._cuts import SLACK, cut_below, cuts_by_loss
 from skmsc.thresholds._policies import capped, check_share
@@ -128,8 +128,7 @@ class AlertBudget(BaseEstimator):
                 "D, h, min, s, ms, us), a numpy.timedelta64 of such a unit, a datetime.timedelta, "
                 f"or a number where time holds numbers; got {self.per!r}."
             )
-        if not isinstance(self.average, (bool, np.bool_)):
-            raise TypeError(f"average must be True or False; got {self.average!r}.")
+        check_bool("average", self.average)
         check_share(self, "min_kept", low_open=True)
         check_share(self, "max_pass_rate", optional=True)
 
