@@ -508,9 +508,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     def _run(self, X, function):
         """What a function of the module and a batch gives for rows, one float64 row for each."""
         X = self._check_X(X, reset=False)
-        module, device = self.net_.module_, torch.device(self.net_.device)
-        if module.training:  # somebody trained `net_` by itself
-            module.eval()
+        module, device = self._ready_module()
         output, start = None, 0
         with torch.inference_mode():
             for batch, _ in TensorBatches(Dataset(X), PREDICT_ROWS):
@@ -520,6 +518,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 output[start : start + len(part)] = part
                 start += len(part)
         return output
+
+    def _ready_module(self):
+        """The module, ready to predict, and the device where it is."""
+        module = self.net_.module_
+        if module.training:  # somebody trained `net_` by itself
+            module.eval()
+        return module, torch.device(self.net_.device)
 
     def _fit(
         self,
