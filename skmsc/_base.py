@@ -11,13 +11,15 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from skmsc._answers import INSTEAD, Answers
-from skmsc._checks import check_choice, check_integer, check_weight, warn
+from skmsc._checks import check_choice, check_integer, check_weight, no_half_fit, warn
+from skmsc._progress import told
 from skmsc._rows import ChecksRows, without_none
 from skmsc._sklearn import CallbackSupportMixin, _num_samples, take_rows
 from skmsc.calibration import fit_calibrations
 from skmsc.reporting._monitor import ScoreReference, monitor_report
 from skmsc.reporting._report import stage_report, watch_steps
 from skmsc.routing import StageErrors, route, row_slices
+from skmsc.stages import stage_input_tags
 from skmsc.thresholds import (
     StageScores,
     check_independent,
@@ -36,29 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
+    from sklearn.utils.metadata_routing import MetadataRouter
 
     from skmsc._typing import Bools, Floats, Rows, Thresholds
     from skmsc.reporting import MonitorReport, StageReport
     from skmsc.routing import Routing
-
-# What a fit leaves beside the attributes that end in an underscore.
-FITTED = (
-    "_accepts",
-    "_calibrations",
-    "_catcher",
-    "_first_checks_all",
-    "_gives_own_arrays",
-    "_keeps_answers",
-    "_measure",
-    "_negative",
-    "_other_limit",
-    "_other_top",
-    "_positive",
-    "_reference",
-    "_scorer",
-    "_scorers",
-    "_stage_names",
-)
 
 
 @dataclass(frozen=True)
@@ -86,18 +70,38 @@ class MultiStageClassifier(
 ):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
-    A subclass's `fit` is two steps: ``_learn(X, y, sample_weight, **fit_params)`` fits the stages
-    and gives the `Evidence`, on which ``_decide(evidence)`` finds thresholds and calibrations. They
-    set ``classes_``, ``thresholds_``, ``stage_costs_`` and the private ``_stage_names``,
-    ``_calibrations`` (one per stage), ``_positive`` (code of the class that
-    reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
-    None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
-    stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
-    whether nobody else holds the scores that it gives); the subclass has a method ``_steps()`` that
-    gives the steps for `skmsc.routing.route`, one for each stage.
+    A subclass's `fit` calls `_fit`, which is two steps: ``_learn(X, y, sample_weight,
+    **fit_params)``, a method of the subclass, fits the stages and gives the `Evidence`, on which
+    ``_decide(evidence)`` finds thresholds and calibrations. They set ``classes_``,
+    ``thresholds_``, ``stage_costs_`` and the private ``_stage_names``, ``_calibrations`` (one per
+    stage), ``_positive`` (code of the class that reports count, or None), ``_negative`` (code of
+    the only class that early stages may answer, or None), ``_accepts`` (sparse, allow_nan),
+    ``_first_checks_all`` (whether stage 0 refuses what is not finite in any column) and
+    ``_gives_own_arrays`` (for each stage, whether nobody else holds the scores that it gives). The
+    subclass has two more methods: ``_stage_parts()``, the (name, part) pairs that are fitted, and
+    ``_steps()``, the steps for `skmsc.routing.route`, one for each stage.
     """
 
     stage_costs_: Floats | None
+
+    # What a fit leaves beside the attributes that end in an underscore.
+    _fitted_names: tuple[str, ...] = (
+        "_accepts",
+        "_calibrations",
+        "_catcher",
+        "_first_checks_all",
+        "_gives_own_arrays",
+        "_keeps_answers",
+        "_measure",
+        "_negative",
+        "_other_limit",
+        "_other_top",
+        "_positive",
+        "_reference",
+        "_scorer",
+        "_scorers",
+        "_stage_names",
+    )
 
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
     _spread = "geometric"  # of a budget over stages; see `PassBudget`
@@ -516,6 +520,12 @@ default=None
             self.stage_costs_ = costs
         return costs
 
+    def _fit(self, X, y, sample_weight, fit_params, **costs):
+        """Learn and decide; `costs` are metadata that may be None."""
+        with no_half_fit(self, self._fitted_names), told(self):
+            self._finish(self._learn(X, y, sample_weight, **fit_params, **without_none(**costs)))
+        return self
+
     def _decide(self, evidence):
         """Set the thresholds, and a calibration for the rows that they let reach each stage."""
         thresholds = fit_thresholds(self.thresholds, evidence.scores)
@@ -541,9 +551,8 @@ default=None
             stage_costs=self.stage_costs_,
             given=row_metadata(thresholds),  # as in the fit, or it had failed
         )
-        if getattr(thresholds, "confidence", None) is not None:
-            check_independent(thresholds, None, evidence.grouped or None)
-            other._check_held_out(self.classes_[scores.y], scores.n_stages)
+        check_independent(thresholds, None, evidence.grouped or None)
+        other._check_held_out(self.classes_[scores.y])
         other._decide(evidence)
         return other
 
@@ -659,6 +668,14 @@ default=None
             stage_proba[used], codes[used], weight[used], caught, row_values, untouched=True
         )
 
+    def _scores_held_out(self, rows, stage_proba, caught=None):
+        """What policies see of the rows held out of `TrainingRows`; `stage_proba` None: of none."""
+        if stage_proba is None:
+            stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
+        y, weight = rows.held_out or (self.classes_[:0], np.empty(0))
+        codes, row_values = np.searchsorted(self.classes_, y), rows.row_values_of(rows.held_idx)
+        return self._make_scores(stage_proba, codes, weight, caught, row_values, untouched=True)
+
     def _make_scores(self, stage_proba, codes, weight, caught, row_values=None, *, untouched):
         """`StageScores` of rows: their scores, class codes, weights > 0 and what is caught."""
         return StageScores(
@@ -708,6 +725,28 @@ default=None
     def _keep_reference(self, scores):
         """Keep what `monitor` compares with, of the `StageScores` that the thresholds are from."""
         self._reference = ScoreReference.of_scores(scores, self.thresholds_)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Get the metadata routing: what `fit` takes itself, what it hands to `cv` and the parts.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRouter
+        """
+        return self._metadata_router(self._stage_parts())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            sparse, allow_nan = self._input_tags()
+        except (TypeError, AttributeError, ValueError):  # `fit` tells what is wrong with the parts
+            sparse = allow_nan = False
+        tags.input_tags.sparse, tags.input_tags.allow_nan = sparse, allow_nan
+        return tags
+
+    def _input_tags(self):
+        """What all parts accept: (sparse, allow_nan)."""
+        return stage_input_tags([part for _, part in self._stage_parts()])
 
     def _is_positive(self, codes):
         """Mask of the positive rows; None without a positive class."""

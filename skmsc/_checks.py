@@ -52,6 +52,15 @@ def check_bool(name, value):
         raise TypeError(f"{name} must be True or False; got {value!r}.")
 
 
+def check_two_classes(estimator, classes):
+    """Raise ValueError where there is one class only."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} needs at least two classes; got {len(classes)} class: "
+            f"{classes.tolist()}."
+        )
+
+
 def warn(message, category=UserWarning):
     """Warn at the place that called this package."""
     frame, level = sys._getframe(1), 2

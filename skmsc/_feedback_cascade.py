@@ -11,18 +11,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier
+from skmsc._base import Evidence, MultiStageClassifier
 from skmsc._checks import (
     check_number,
+    check_two_classes,
     check_unlabeled_label,
     check_weight,
     find_labeled,
     is_number,
-    no_half_fit,
     warn,
 )
-from skmsc._progress import Progress, told
-from skmsc._rows import without_none
+from skmsc._progress import Progress
 from skmsc._sklearn import (
     _BaseComposition,
     _VisualBlock,
@@ -42,12 +41,10 @@ from skmsc.stages import (
     costly_head,
     count_costs,
     gives_own_arrays,
-    stage_input_tags,
 )
 from skmsc.thresholds import (
     PassBudget,
     check_independent,
-    check_policy,
     eager_stage,
     find_row_values,
     needs_costs,
@@ -62,7 +59,6 @@ if TYPE_CHECKING:
 
     from joblib import Memory
     from numpy.typing import ArrayLike
-    from sklearn.utils.metadata_routing import MetadataRouter
 
     from skmsc._typing import (
         Estimator,
@@ -360,22 +356,24 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             When an argument is not valid, a class is missing from a training part of `cv`, or the
             policy of `thresholds` cannot be met.
         """
-        fit_params |= without_none(
-            false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            fit_params,
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
         )
-        with no_half_fit(self, FITTED), told(self):
-            self._finish(self._learn(X, y, sample_weight, **fit_params))
-        return self
 
     def _learn(self, X, y, sample_weight=None, **fit_params):
         """Fit the stages, last one first; give what thresholds and calibrations are found on."""
         grouped = fit_params.get("groups") is not None
         pairs, costs = self._check_parameters()
+        self._stage_names = [name for name, _ in pairs]
         rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
         last, spares = len(pairs) - 1, self._spares_rejected(pairs)
         fits = [CrossFit.unknown(rows.fitter)] * len(pairs)
         feedback_weights, comparisons = np.ones((rows.idx.size, len(pairs))), []
-        self._stage_names = [name for name, _ in pairs]
         self.catch_threshold_ = None  # until the last stage has scores
 
         # Reverse pass: the last stage learns the labels; each earlier one learns what the
@@ -421,7 +419,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
     def _training_kind(self):
         """Whether rows that are rejected in training are spared costly features."""
-        return self._spares_rejected(check_stages(self.stages, reserved=())), self._row_kind()
+        return self._spares_rejected(self._stage_parts()), self._row_kind()
 
     def score(self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Give the accuracy on the rows that have a label.
@@ -476,11 +474,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
     def _check_training_rows(self, X, y, sample_weight, fit_params, pairs, costs):
         """Validate the rows and what depends on them; return a `TrainingRows`."""
-        stages = [stage for _, stage in pairs]
-        self._accepts = stage_input_tags(stages)
-        X, y = self._check_X_y(X, y)
-        if sample_weight is not None:
-            sample_weight = check_weight(sample_weight, len(y))
+        self._accepts = self._input_tags()
+        X, y, sample_weight = self._check_X_y(X, y, sample_weight)
         labeled = self._find_labeled(y)
         used = labeled if sample_weight is None else labeled & (sample_weight > 0)
         if not used.any():
@@ -494,22 +489,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             check_frozen(name, stage, self.classes_, self.n_features_in_)
             check_costly(name, stage, X)
         metadata = self._take_row_metadata(fit_params)
-        check_policy(
-            self.thresholds,
-            n_stages=len(pairs),
-            n_classes=len(self.classes_),
-            untouched=self.validation_fraction is not None,
-            stage_costs=costs,
-            given=metadata,
-        )
+        self._check_policy(len(self.classes_), costs, metadata)
         row_values = find_row_values(self.thresholds, metadata, check_weight(sample_weight, len(y)))
         split_params, stage_params = self._route_metadata(fit_params, pairs)
-        if getattr(self.thresholds, "confidence", None) is not None:
-            check_independent(
-                self.thresholds,
-                None if sample_weight is None else sample_weight[used],
-                split_params.get("groups"),
-            )
+        weight = None if sample_weight is None else sample_weight[used]
+        check_independent(self.thresholds, weight, split_params.get("groups"))
 
         rows = choose_training_rows(
             X,
@@ -529,18 +513,14 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             progress=Progress(self),
         )
         if rows.held_out is not None:
-            self._check_held_out(rows.held_out[0], n_stages=len(pairs))
+            self._check_held_out(rows.held_out[0])
         return replace(rows, row_values=row_values)
 
     def _check_classes(self, y, sample_weight):
         """Set `classes_` and the codes of the positive and the negative class."""
         self.classes_ = np.unique(y)
+        check_two_classes(self, self.classes_)
         n_classes = len(self.classes_)
-        if n_classes == 1:
-            raise ValueError(
-                f"{type(self).__name__} needs at least two classes; y has 1 class: "
-                f"{self.classes_[0]}."
-            )
         if n_classes > 2:
             if self._uses_feedback():
                 raise ValueError(
@@ -641,13 +621,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
     def _held_out_scores(self, fits, judge, rows):
         """What policies see of the held-out rows."""
-        y, weight = rows.held_out
-        codes = np.searchsorted(self.classes_, y)
-        weight = np.ones(codes.size) if weight is None else weight
+        codes = np.searchsorted(self.classes_, rows.held_out[0])
         caught = self._caught_by(judge.held_out_proba, self._is_positive(codes))
         stage_proba = np.stack([fit.held_out_proba for fit in fits], axis=1)
-        row_values = rows.row_values_of(rows.held_idx)
-        return self._make_scores(stage_proba, codes, weight, caught, row_values, untouched=True)
+        return self._scores_held_out(rows, stage_proba, caught)
 
     def _caught_by(self, last_proba, positive):
         """Positives whose score by the last stage reaches the catch threshold."""
@@ -684,23 +661,13 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 "fitted on."
             )
 
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Get the metadata routing: `sample_weight` here, the rest to `cv` and the stages.
-
-        Returns
-        -------
-        routing : sklearn.utils.metadata_routing.MetadataRouter
-        """
-        return self._metadata_router(check_stages(self.stages, reserved=()))
+    def _stage_parts(self):
+        """The (name, stage) pairs in use."""
+        return check_stages(self.stages, reserved=())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = not self._uses_feedback()
-        try:
-            stages = [stage for _, stage in check_stages(self.stages, reserved=())]
-            tags.input_tags.sparse, tags.input_tags.allow_nan = stage_input_tags(stages)
-        except (TypeError, ValueError):  # `fit` tells what is wrong with the stages
-            tags.input_tags.sparse = tags.input_tags.allow_nan = False
         return tags
 
     def _sk_visual_block_(self):

@@ -217,11 +217,14 @@ def join_costly(head, rest):
 
 
 def add_fetch_costs(stage_costs, stages):
-    """Costs with those of fetches on top; None stays None."""
+    """Costs with those of fetches on top, by `stages`, the first ones; None stays None."""
     if stage_costs is None:
         return None
-    heads = [costly_head(thawed(stage)) for stage in stages]
-    return stage_costs + [0.0 if head is None else head.cost or 0.0 for head in heads]
+    costs = stage_costs.copy()
+    for k, stage in enumerate(stages):
+        head = costly_head(thawed(stage))
+        costs[k] += 0.0 if head is None else head.cost or 0.0
+    return costs
 
 
 def check_frozen(name, stage, classes, n_features):

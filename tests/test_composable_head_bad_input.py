@@ -33,6 +33,7 @@ from skmsc import (
     Agreement,
     ComposableHeadClassifier,
     CostBudget,
+    CostlyFeatures,
     FixedHead,
     ImprintHead,
     LDAHead,
@@ -272,13 +273,13 @@ def test_a_trunk_whose_cost_cannot_be_counted_is_refused_before_any_fit():
             ["bytes is not supported"],
             marks=bytes_are_refused,
         ),
-        ({"y": np.full(N, 3)}, ValueError, ["two classes; y has 1 class: 3"]),
+        ({"y": np.full(N, 3)}, ValueError, ["two classes; got 1 class: [3]"]),
         ({"y": np.column_stack([y, y])}, ValueError, ["1d array"]),
         ({"sample_weight": -np.ones(N)}, ValueError, ["Negative values", "sample_weight"]),
         ({"sample_weight": np.full(N, np.nan)}, ValueError, ["sample_weight contains NaN"]),
         ({"sample_weight": np.ones(3)}, ValueError, ["sample_weight.shape == (3,)"]),
         ({"sample_weight": np.zeros(N)}, ValueError, ["ample"]),
-        ({"sample_weight": (y == 3) * 1.0}, ValueError, ["two classes; y has 1 class: 3"]),
+        ({"sample_weight": (y == 3) * 1.0}, ValueError, ["two classes; got 1 class: [3]"]),
         ({"fit_params": {"groups": y}}, ValueError, ["leaves no training row of the classes"]),
         ({"fit_params": {"groups": np.zeros(N)}}, ValueError, ["validation_fraction=0.1 cannot"]),
         ({"fit_params": {"groups": y[:5]}}, ValueError, ["inconsistent numbers of samples"]),
@@ -288,6 +289,29 @@ def test_a_trunk_whose_cost_cannot_be_counted_is_refused_before_any_fit():
 )
 def test_rows_to_fit_on(given, error, words):
     refuse(error, words, **given)
+
+
+def test_rows_in_groups_are_not_independent():
+    policy = Agreement(0.1, confidence=0.9)
+    groups = {"groups": np.arange(N) // 2}
+    refuse(ValueError, ["for independent rows only"], thresholds=policy, fit_params=groups)
+
+
+def test_a_budget_below_what_the_first_stage_fetches():
+    first = make_pipeline(CostlyFeatures(np.square, on=[0], cost=3.0), Untouchable())
+    params = {"first_stage": first, "stage_costs": [1, 2], "thresholds": CostBudget(3.5)}
+    refuse(
+        ValueError, ["max_cost=3.5", "the first stage runs on every row and costs 4.0"], **params
+    )
+
+
+@pytest.mark.parametrize("part", ["first_stage", "trunk"])
+def test_weights_of_a_part_alone(part):
+    parts = {"first_stage": GaussianNB(), "trunk": StandardScaler()}
+    with config_context(enable_metadata_routing=True):
+        parts[part].set_fit_request(sample_weight="amount")
+        words = [f"Stage '{part}' must get its weights from this classifier"]
+        refuse(ValueError, words, **parts, fit_params={"amount": np.ones(N)})
 
 
 # Labels -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from sklearn.utils import compute_class_weight
 
 from skmsc._checks import is_number
 from skmsc.neural._tabular_training import Parts
-from skmsc.splits import make_splits
+from skmsc.splits import check_all_train, make_splits
 
 _AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
 
@@ -171,12 +171,7 @@ def split_rows(validation, X, y, codes, used, *, classes, split_params, seed):
         raise ValueError(
             f"validation={shown(validation)} leaves none of {idx.size} rows to validate with."
         )
-    absent = np.setdiff1d(codes[idx], codes[fit_idx])
-    if absent.size:
-        raise ValueError(
-            f"validation={shown(validation)} leaves no training row of the classes "
-            f"{classes[absent].tolist()}."
-        )
+    check_all_train(f"validation={shown(validation)}", classes, codes[idx], codes[fit_idx])
     return Parts(fit_idx, valid_idx)
 
 

@@ -22,7 +22,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from skmsc._checks import check_weight, no_half_fit
+from skmsc._checks import check_two_classes, check_weight, no_half_fit
 from skmsc._sklearn import (
     Interval,
     StrOptions,
@@ -550,7 +550,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         if not going_on:
             present = y if weight is None else y[weight > 0]
-            self.classes_ = self._check_classes(np.unique(present))
+            self.classes_ = np.unique(present)
+            check_two_classes(self, self.classes_)
         codes, weight, used = self._weigh(y, weight)
         if weight is not None:
             weight = None if np.ptp(weight[used]) == 0 else weight / weight[used].mean()
@@ -616,7 +617,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """One epoch on some rows, with a net made for them or the last one."""
         self._check_parameters()
         if _check_partial_fit_first_call(self, classes):
-            self._check_classes(self.classes_)
+            check_two_classes(self, self.classes_)
         device = find_device(self.net_.device if going_on else self.device)
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         codes, weight, used = self._weigh(y, weight)
@@ -779,14 +780,6 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         X, y = self._check_X(X, y, reset=reset)
         check_classification_targets(y)
         return X, y, None if sample_weight is None else check_weight(sample_weight, len(y))
-
-    def _check_classes(self, classes):
-        """The classes; raises where there is only one."""
-        if len(classes) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes; got 1 class: {classes.tolist()}."
-            )
-        return classes
 
     def _draw_seed(self):
         """Integer that all random numbers of a fit come from."""
