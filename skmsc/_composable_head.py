@@ -34,15 +34,13 @@ from skmsc._sklearn import (
     with_callbacks,
 )
 from skmsc.calibration import fit_calibration, fit_calibrations
+from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs
 from skmsc.out_of_fold import seeds_for
 from skmsc.screens import Screen
 from skmsc.splits import check_all_train
 from skmsc.stages import (
-    add_fetch_costs,
     check_costly,
-    check_countable,
     check_stage,
-    check_stage_costs,
     stage_input_tags,
 )
 from skmsc.thresholds import (

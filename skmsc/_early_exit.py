@@ -24,19 +24,16 @@ from skmsc._sklearn import (
 )
 from skmsc._splitters import TimeDelaySplit
 from skmsc.calibration import check_calibration
+from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs, count_multiply_adds
 from skmsc.out_of_fold import seeds_for
 from skmsc.splits import check_all_train
 from skmsc.stacking import as_stack_logs, fit_stack, stack_all, stack_logs, stacked
 from skmsc.stages import (
-    add_fetch_costs,
     check_costly,
-    check_countable,
     check_frozen,
     check_net,
     check_stage,
-    check_stage_costs,
     checks_all_columns,
-    count_multiply_adds,
     default_net,
     gives_own_arrays,
     set_seeds,
@@ -183,7 +180,7 @@ default="uniform"
     Notes
     -----
     The first stage's multiply-adds are those of its products, and for trees and neighbours the
-    comparisons and distances: see `skmsc.stages.count_multiply_adds`. They tell what is computed,
+    comparisons and distances: see `skmsc.costs.count_multiply_adds`. They tell what is computed,
     not how fast; `measure_costs` tells seconds.
 
     References

@@ -29,17 +29,14 @@ from skmsc._sklearn import (
     with_callbacks,
 )
 from skmsc.calibration import check_calibration
+from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs, count_costs
 from skmsc.out_of_fold import CrossFit
 from skmsc.stages import (
-    add_fetch_costs,
     check_costly,
-    check_countable,
     check_frozen,
-    check_stage_costs,
     check_stages,
     checks_all_columns,
     costly_head,
-    count_costs,
     gives_own_arrays,
 )
 from skmsc.thresholds import (

@@ -20,8 +20,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skmsc.costs import count_multiply_adds
 from skmsc.stages import (
-    count_multiply_adds,
     fit_stage,
     is_skorch_net,
     set_seeds,
