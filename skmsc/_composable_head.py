@@ -178,7 +178,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     alert_threshold_ : float or None
         Likewise; None, too, once the heads have changed, and with them what they say.
     stage_costs_ : ndarray of shape (n_stages,) or None
-        Costs; None where they are unknown.
+        Cost of running each stage on one row, in the units of `stage_costs`; without these, as its
+        share of the multiply-adds of all stages. None where they are unknown.
     statistics_bytes_ : int
         Memory of the classes' statistics: n_heads * n_hidden**2 * 8 for "ridge" and "lda".
     n_features_in_, feature_names_in_

@@ -156,7 +156,8 @@ default="uniform"
         Probability of ``classes_[1]`` from which a row is an alert, where `thresholds` is an
         `AlertBudget` or `ExpectedCost`: see `alerts`. `predict` does not look at it.
     stage_costs_ : ndarray of shape (n_stages,) or None
-        Costs; None where they are unknown.
+        Cost of running each stage on one row, in the units of `stage_costs`; without these, as its
+        share of the multiply-adds of all stages. None where they are unknown.
     ensemble_weights_ : ndarray of shape (n_stages, n_stages) or None
         Row k has the weights of the log-probabilities in stage k's answer, its own and those of
         the stages before it; None where every stage answers by itself.

@@ -179,7 +179,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     catch_threshold_ : float or None
         Score from which a positive counts as caught; None for more than two classes.
     stage_costs_ : ndarray of shape (n_stages,) or None
-        Costs; None where they are unknown.
+        Cost of running each stage on one row, in the units of `stage_costs`; without these, in
+        multiply-adds. None where they are unknown.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

@@ -80,6 +80,8 @@ def _check_time(time, n_samples=None):
         raise ValueError(f"time is missing or infinite in {missing.sum()} of {times.size} rows.")
     if kind == "M":
         times = times.astype("datetime64[us]")
+    elif kind == "u" and times.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"time must be below 2**63; got {times.max()}.")
     return times.astype(np.float64 if kind == "f" else np.int64), kind == "M"
 
 

@@ -155,6 +155,8 @@ class ThresholdSearchCV(BaseSearchCV):
     Every stage scores each test row once, also rows that some settings would not let reach it:
     `CostlyFeatures` are fetched for all of them.
 
+    It calls no callbacks of scikit-learn's, and warns where some are set on it.
+
     With `survivor_rate` and `CostlyFeatures` in the last stage the training of a cascade depends on
     whether thresholds look at the last stage's scores. Settings of both kinds take two fits a fold.
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from skmsc.thresholds import StageScores
 
 
+_MOST_PERIODS = 2.0**53  # up to which floats tell integers apart
+
+
 class AlertBudget(BaseEstimator):
     """Raise at most so many alerts a day, and run later stages no more than these need.
 
@@ -153,8 +156,14 @@ class AlertBudget(BaseEstimator):
             )
         period = times // size
         used = sample_weight > 0
-        first = period[used].min()
-        period = (period - first).astype(np.int64)
+        first, last = (float(end) for end in (period[used].min(), period[used].max()))
+        if not last - first < _MOST_PERIODS:
+            raise ValueError(
+                f"time spans {last - first:.2g} periods of per={self.per!r}, too many to count: "
+                "give a longer period, or times in another unit."
+            )
+        period[~used] = period[used].min()  # nothing is read of these rows
+        period = (period - period.min()).astype(np.int64)
         _, code = np.unique(period, return_inverse=True)
         return {"period": period, "period_rows": np.bincount(code, sample_weight)[code]}
 
