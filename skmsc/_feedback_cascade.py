@@ -369,7 +369,7 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         pairs, costs = self._check_parameters()
         self._stage_names = [name for name, _ in pairs]
         rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
-        last, spares = len(pairs) - 1, self._spares_rejected(pairs)
+        last, spares = len(pairs) - 1, self._spares_fetches(pairs)
         fits = [CrossFit.unknown(rows.fitter)] * len(pairs)
         feedback_weights, comparisons = np.ones((rows.idx.size, len(pairs))), []
         self.catch_threshold_ = None  # until the last stage has scores
@@ -416,8 +416,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._warn_of_loose_thresholds(evidence.scores)
 
     def _training_kind(self):
-        """Whether rows that are rejected in training are spared costly features."""
-        return self._spares_rejected(self._stage_parts()), self._row_kind()
+        """Whether training rows that do not survive are spared costly features."""
+        return self._spares_fetches(self._stage_parts()), self._row_kind()
 
     def score(self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Give the accuracy on the rows that have a label.
@@ -557,8 +557,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             return np.ones(len(y), dtype=bool)
         return find_labeled(y, self.unlabeled_label)
 
-    def _spares_rejected(self, pairs):
-        """Whether nothing asks for the last stage's scores of training rows that are rejected.
+    def _spares_fetches(self, pairs):
+        """Whether nothing asks for the last stage's scores of training rows that do not survive.
 
         Then its costly features are fetched only for the rows that survive the earlier stages.
         """

@@ -136,7 +136,7 @@ default=None
         label_weight : array-like of shape (n_samples,), default=None
             How many rows each label stands for: 0 where the label is not known, 1 where it surely
             is, and one over the chance for rows that were drawn to be labelled, such as a shadow
-            sample of those that an early stage rejected. A mask tells which labels are known and
+            sample of those that an early stage dismissed. A mask tells which labels are known and
             stand for all rows of their stage alike. None: every row has a label.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights; every count then is a sum of weights.

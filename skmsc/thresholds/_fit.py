@@ -150,7 +150,7 @@ def refuse_blind_raise(policy, old, new, scores):
     if policy is None:
         blind = scores.negative is not None  # a recall floor
     else:
-        blind = getattr(policy, "is_blind_without_rejects", False)
+        blind = getattr(policy, "needs_dismissed", False)
     if not blind:
         return
     c = 0 if scores.negative is None else scores.negative

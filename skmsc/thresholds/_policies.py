@@ -219,7 +219,7 @@ class RecallFloor(BaseEstimator):
 
     Notes
     -----
-    With n positives, reject below the k-th smallest of their scores, with k the largest number for
+    With n positives, dismiss below the k-th smallest of their scores, with k the largest number for
     which a binomial variable of n trials and chance 1 - `min_recall` is at most k - 1 with
     probability at most 1 - `confidence`: the usual tolerance bound from order statistics (S. S.
     Wilks, Determination of sample sizes for setting tolerance limits, Annals of Mathematical
@@ -236,7 +236,7 @@ class RecallFloor(BaseEstimator):
     """
 
     needs_two_classes = True
-    is_blind_without_rejects = True
+    needs_dismissed = True
 
     def __init__(
         self,
@@ -454,7 +454,7 @@ def capped(thresholds, scores, cap, kept, need, what):
 
 
 def _spreads_by_agreement(policy, scores):
-    """Whether all stages answer at one level of agreement; two stages have one cut either way."""
+    """Whether all stages answer at one price of agreement; two stages have one cut either way."""
     return scores.n_stages > 2 and (policy.spread or scores.spread) == "agreement"
 
 

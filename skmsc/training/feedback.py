@@ -286,7 +286,7 @@ class GainFeedback(BaseEstimator):
     Let ``V_j`` be the cost that a row still causes when it reaches stage j, ``c_j`` the cost of
     running it and ``q_j`` its soft decision to pass (for the last stage: to call it positive).
     After the last stage ``V = C_FP (1 - y)`` for a row called positive; before,
-    ``V_j = c_j + q_j V_{j+1} + (1 - q_j) C_FN y``. Rejecting a row at the stage before j costs
+    ``V_j = c_j + q_j V_{j+1} + (1 - q_j) C_FN y``. Dismissing a row at the stage before j costs
     ``C_FN y``, so passing it gains ``D = C_FN y - V_j``: the target is ``D > 0``, the weight
     ``|D|``, scaled to mean 1. An intermediate stage trained by gain passes at a score of 1/2.
 
