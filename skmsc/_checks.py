@@ -30,9 +30,11 @@ def check_number(name, value, interval, *, optional=False):
     if optional and value is None:
         return
     low, high = map(float, interval[1:-1].split(", "))
-    inside = is_number(value) and low <= value <= high
-    on_open_end = (value == low and interval[0] == "(") or (value == high and interval[-1] == ")")
-    if not inside or on_open_end:
+    if not (
+        is_number(value)
+        and (low < value or (low == value and interval[0] == "["))
+        and (value < high or (value == high and interval[-1] == "]"))
+    ):
         otherwise = " or None" if optional else ""
         raise ValueError(f"{name} must be a number in {interval}{otherwise}; got {value!r}.")
 

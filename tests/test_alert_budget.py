@@ -343,6 +343,11 @@ def test_times_too_far_apart_are_refused(time):
         AlertBudget(5, per=1).per_row({"time": np.array(time)}, np.ones(2))
 
 
+def test_a_period_too_short_for_the_times_is_refused():
+    with pytest.raises(ValueError, match=r"time spans .* periods of per=1e-300, too many to count"):
+        AlertBudget(5, per=1e-300).per_row({"time": np.array([0.0, 1e300])}, np.ones(2))
+
+
 def test_a_time_beyond_integers_is_refused():
     with pytest.raises(ValueError, match=r"time must be below 2\*\*63; got 9223372036854775808"):
         AlertBudget(5, per=1).per_row({"time": np.array([1, 2**63], np.uint64)}, np.ones(2))

@@ -270,6 +270,7 @@ def test_costs_of_dropped_stages_are_allowed():
         ("survivor_rate", np.nan, ["(0, 1]"]),
         ("survivor_rate", "a", ["(0, 1]"]),
         ("survivor_rate", True, ["(0, 1]"]),
+        ("survivor_rate", np.array([0.1, 0.2]), ["(0, 1] or None", "array"]),
         ("validation_fraction", 0, ["(0, 1)"]),
         ("validation_fraction", 1, ["(0, 1)"]),
         ("validation_fraction", np.nan, ["(0, 1)"]),

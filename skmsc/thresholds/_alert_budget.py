@@ -154,7 +154,8 @@ class AlertBudget(BaseEstimator):
             raise TypeError(
                 f"time holds {kind}, such as {'1D' if dated else 1!r}; got {self.per!r}."
             )
-        period = times // size
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            period = times // size
         used = sample_weight > 0
         first, last = (float(end) for end in (period[used].min(), period[used].max()))
         if not last - first < _MOST_PERIODS:
