@@ -346,8 +346,8 @@ def run_boosted(data_dir, name, seed, quick):
 
 def run_peers(data_dir, name, seed, quick):
     """Single models, scikit-fallback's cascade of two of them, and LightGBM's early stop."""
+    from skmsc.costs import count_multiply_adds
     from skmsc.neural import TabularNet
-    from skmsc.stages import count_multiply_adds
 
     train, tune, test = parts_of(data_dir, name, seed, quick)
     net = TabularNet(**net_parameters(name, seed, 0.002, quick))

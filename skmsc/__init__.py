@@ -6,15 +6,16 @@ The file list is the flow::
 
 ``_feedback_cascade.py``, ``_early_exit.py``, ``_composable_head.py``
     FeedbackCascadeClassifier, EarlyExitClassifier, ComposableHeadClassifier.
-``_base.py``, ``_rows.py``, ``_answers.py``, ``_changing_classes.py``
-    What the estimators share after the fit: predict, route, thresholds, reports; checks of rows;
-    scores made answers. Classes added and removed.
+``_base.py``, ``_reports.py``, ``_rows.py``, ``_answers.py``, ``_changing_classes.py``
+    What the estimators share after the fit: predict, route, thresholds; reports; checks of
+    rows; scores made answers. Classes added and removed.
 ``_acting.py``, ``_maps.py``
     What reaches a threshold; maps from scores to probabilities. NumPy only, as ``routing.py`` and
     ``_answers.py`` are: exported classifiers run on these four.
-``stages.py``, ``costly_features.py``, ``neural/``, ``calibration.py``, ``stacking.py``
-    What a stage is; features fetched for the rows that reach one; nets as stages; scores made
-    probabilities; exits that recall the exits before them.
+``stages.py``, ``costs.py``, ``costly_features.py``
+    What a stage is, and costs; features fetched for the rows that reach one.
+``neural/``, ``calibration.py``, ``stacking.py``
+    Nets as stages; scores made probabilities; exits that recall the exits before them.
 ``out_of_fold.py``, ``training_rows.py``, ``splits.py``
     Scores on rows that a fit never saw; which rows train, which are held out.
 ``trunks.py``

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from copy import copy as shallow_copy
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from skmsc._answers import INSTEAD, Answers
-from skmsc._checks import check_choice, check_weight, warn
+from skmsc._checks import check_choice, check_weight, no_half_fit, warn
+from skmsc._progress import told
+from skmsc._reports import Reports
 from skmsc._rows import ChecksRows, without_none
 from skmsc._sklearn import CallbackSupportMixin, _num_samples, take_rows
 from skmsc.calibration import fit_calibrations
-from skmsc.reporting._monitor import ScoreReference, monitor_report
-from skmsc.reporting._report import stage_report, watch_steps
+from skmsc.reporting._monitor import ScoreReference
 from skmsc.routing import StageErrors, route, row_slices
+from skmsc.stages import stage_input_tags
 from skmsc.thresholds import (
     StageScores,
     check_independent,
@@ -37,29 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
+    from sklearn.utils.metadata_routing import MetadataRouter
 
     from skmsc._typing import Bools, Floats, Rows, Thresholds
-    from skmsc.reporting import MonitorReport, StageReport
     from skmsc.routing import Routing
-
-# What a fit leaves beside the attributes that end in an underscore.
-FITTED = (
-    "_accepts",
-    "_calibrations",
-    "_catcher",
-    "_first_checks_all",
-    "_gives_own_arrays",
-    "_keeps_answers",
-    "_measure",
-    "_negative",
-    "_other_limit",
-    "_other_top",
-    "_positive",
-    "_reference",
-    "_scorer",
-    "_scorers",
-    "_stage_names",
-)
 
 
 @dataclass(frozen=True)
@@ -83,22 +64,40 @@ class Evidence:
 
 
 class MultiStageClassifier(
-    ChecksRows, Answers, CallbackSupportMixin, ClassifierMixin, BaseEstimator
+    Reports, ChecksRows, Answers, CallbackSupportMixin, ClassifierMixin, BaseEstimator
 ):
     """Prediction by lazy routing, thresholds that can be tuned after the fit, reports.
 
-    A subclass's `fit` is two steps: ``_learn(X, y, sample_weight, **fit_params)`` fits the stages
-    and gives the `Evidence`, on which ``_decide(evidence)`` finds thresholds and calibrations. They
-    set ``classes_``, ``thresholds_``, ``stage_costs_`` and the private ``_stage_names``,
-    ``_calibrations`` (one per stage), ``_positive`` (code of the class that
-    reports count, or None), ``_negative`` (code of the only class that early stages may answer, or
-    None), ``_accepts`` (sparse, allow_nan), ``_first_checks_all`` (whether
-    stage 0 refuses what is not finite in any column) and ``_gives_own_arrays`` (for each stage,
-    whether nobody else holds the scores that it gives); the subclass has a method ``_steps()`` that
-    gives the steps for `skmsc.routing.route`, one for each stage.
+    A subclass's `fit` calls `_fit`, which is two steps: ``_learn(X, y, sample_weight,
+    **fit_params)``, a method of the subclass, fits the stages and gives the `Evidence`, on which
+    ``_decide(evidence)`` finds thresholds and calibrations. They set ``classes_``,
+    ``thresholds_``, ``stage_costs_`` and the private ``_stage_names``, ``_calibrations`` (one per
+    stage), ``_positive`` (code of the class that reports count, or None), ``_negative`` (code of
+    the only class that early stages may answer, or None), ``_accepts`` (sparse, allow_nan),
+    ``_first_checks_all`` (whether stage 0 refuses what is not finite in any column) and
+    ``_gives_own_arrays`` (for each stage, whether nobody else holds the scores that it gives). The
+    subclass has two more methods: ``_stage_parts()``, the (name, part) pairs that are fitted, and
+    ``_steps()``, the steps for `skmsc.routing.route`, one for each stage.
     """
 
-    stage_costs_: Floats | None
+    # What a fit leaves beside the attributes that end in an underscore.
+    _fitted_names: tuple[str, ...] = (
+        "_accepts",
+        "_calibrations",
+        "_catcher",
+        "_first_checks_all",
+        "_gives_own_arrays",
+        "_keeps_answers",
+        "_measure",
+        "_negative",
+        "_other_limit",
+        "_other_top",
+        "_positive",
+        "_reference",
+        "_scorer",
+        "_scorers",
+        "_stage_names",
+    )
 
     _measure = "max_proba"  # what thresholds act on; see `acting_scores`
     _spread = "geometric"  # of a budget over stages; see `PassBudget`
@@ -307,216 +306,11 @@ class MultiStageClassifier(
         tuned._keep_reference(scores)
         return tuned
 
-    def report(
-        self,
-        X: Rows,
-        y: ArrayLike | None = None,
-        *,
-        sample_weight: ArrayLike | None = None,
-        measure_time: bool = False,
-    ) -> StageReport:
-        """Tell, stage by stage, how many rows came in, left, and what was lost.
-
-        Of two classes the positive one (``classes_[1]``, where the classifier has no `pos_label`)
-        is the one that can be lost.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,), default=None
-            Labels; without them the report tells rows and costs only.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; every count then is a sum of weights.
-        measure_time : bool, default=False
-            Whether to tell how long each stage took for the rows that reached it.
-
-        Returns
-        -------
-        report : skmsc.reporting.StageReport
-        """
-        X = self._check_rows(X)
-        codes, weight = self._check_labels(X, y, sample_weight)
-        last, kept = len(self._stage_names) - 1, []
-        seconds = np.zeros(last + 1)
-
-        def see(k, scores, taken):
-            seconds[k] += taken
-            if k == last:
-                kept.append(scores.copy())
-
-        routing = self._route(X, steps=watch_steps(self._steps(), see))
-        answers, alerts = routing.proba.argmax(axis=1), None
-        if self.alert_threshold_ is not None:
-            alerts = self._find_alerts(routing)
-        positive = None if codes is None else self._is_positive(codes)
-        if positive is not None:
-            positive &= weight > 0
-        caught = None
-        if positive is not None and positive.any():
-            last_proba = np.full_like(routing.proba, np.nan)
-            if kept:
-                last_proba[routing.stage == last] = np.concatenate(kept)
-            caught = self._caught_or_unknown(X, positive, last_proba)
-        return stage_report(
-            self._stage_names,
-            routing.stage,
-            weight,
-            answer=answers,
-            classes=self.classes_.tolist(),
-            stage_costs=self.stage_costs_,
-            seconds=seconds if measure_time else None,
-            correct=None if codes is None else answers == codes,
-            positive=positive,
-            caught=caught,
-            alerts=alerts,
-            failed=routing.failed,
-            pos_label=self._pos_label(),
-        )
-
-    def _caught_or_unknown(self, X, positive, last_proba):
-        """What `_caught` gives; None, with a warning, where the last stage raises and may."""
-        try:
-            return self._caught(X, positive, last_proba)
-        except Exception as error:
-            if self.on_stage_error == "raise":
-                raise
-            warn(
-                "The report tells no retained recall: the last stage, asked for the positives that "
-                f"do not reach it, raised {type(error).__name__}: {error}",
-                RuntimeWarning,
-            )
-            return None
-
-    def monitor(
-        self,
-        X: Rows,
-        y: ArrayLike | None = None,
-        *,
-        reference: Rows = None,
-        label_weight: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> MonitorReport:
-        """Compare new rows with earlier ones, such as those that the thresholds were set on.
-
-        Pass rates and score distributions need no labels. Where some labels are known, the report
-        also estimates what each stage lost.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
-            New rows.
-        y : array-like of shape (n_samples,), default=None
-            Labels, of any value where they are not known.
-        reference : {array-like, sparse matrix, dataframe} of shape (n_reference, n_features), \
-default=None
-            Rows to compare with, best ones that nothing was fitted on. None: those that the
-            thresholds were set on, of which histograms are kept.
-        label_weight : array-like of shape (n_samples,), default=None
-            How many rows each label stands for: 0 where the label is not known, 1 where it surely
-            is, and one over the chance for rows that were drawn to be labelled, such as a shadow
-            sample of those that an early stage rejected. A mask tells which labels are known and
-            stand for all rows of their stage alike. None: every row has a label.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; every count then is a sum of weights.
-
-        Returns
-        -------
-        report : skmsc.reporting.MonitorReport
-
-        Raises
-        ------
-        ValueError
-            When there is nothing to compare with: the thresholds were set on no rows, or heads or
-            classes have changed since.
-        """
-        X = self._check_rows(X)
-        if reference is not None:
-            reference = self._check_rows(reference)
-        elif self._reference is None:
-            raise ValueError(
-                "There is nothing to compare with, as the thresholds were set on no rows, or heads "
-                "or classes have changed since: give rows as reference."
-            )
-        codes, label_weight = self._check_some_labels(X, y, label_weight)
-        weight = check_weight(sample_weight, _num_samples(X))
-
-        known = self._reference
-        if reference is not None:
-            routing, scores = self._watch(reference)
-            known = ScoreReference.of(routing.stage, scores, np.ones(routing.stage.size))
-        routing, scores = self._watch(X)
-        used, labels = weight > 0, {}
-        if codes is not None:
-            wrong, positive = routing.proba.argmax(axis=1) != codes, self._is_positive(codes)
-            labels["label_weight"] = label_weight[used]
-            labels["wrong"] = (wrong if positive is None else wrong & positive)[used]
-            labels["positive"] = None if positive is None else positive[used]
-        scores = [score[used[routing.stage >= k]] for k, score in enumerate(scores)]
-        return monitor_report(
-            self._stage_names,
-            known,
-            routing.stage[used],
-            scores,
-            weight[used],
-            pos_label=self._pos_label(),
-            **labels,
-        )
-
-    def _watch(self, X, keep=None):
-        """Routing of checked rows, and for each stage what it says of those that reach it.
-
-        ``keep(scores)`` is kept of the raw scores, a copy; None: the scores that the stage is cut
-        at, of shape (n_rows_in,).
-        """
-        keep, kept = keep or self._cut_at, [[] for _ in self._stage_names]
-
-        def see(k, scores, _):
-            kept[k].append(keep(scores))
-
-        routing = self._route(X, steps=watch_steps(self._steps(), see))
-        nothing = keep(np.empty((0, len(self.classes_))))
-        return routing, [np.concatenate([nothing, *parts]) for parts in kept]
-
-    def _cut_at(self, scores):
-        """Score that a stage is cut at, one number a row, from its raw scores."""
-        acts = self._acting(scores)
-        return acts.max(axis=1) if self._negative is None else acts[:, self._negative].copy()
-
-    def measure_costs(self, X: Rows, *, n_repeats: int = 5, store: bool = False) -> Floats:
-        """Measure the time that each stage takes for a row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, dataframe} of shape (n_samples, n_features)
-            Rows; every stage is timed on all of them, so their number should be that of the
-            batches at work. Costly features are fetched at every run.
-        n_repeats : int, default=5
-            Runs of each stage; the median counts.
-        store : bool, default=False
-            Whether to keep the result as ``stage_costs_``, for `route`, `report` and policies.
-
-        Returns
-        -------
-        costs : ndarray of shape (n_stages,)
-            Seconds per row.
-        """
-        if not isinstance(n_repeats, Integral) or n_repeats < 1:
-            raise ValueError(f"n_repeats must be an integer >= 1; got {n_repeats!r}.")
-        X = self._check_rows(X)
-        costs, carry = [], X
-        for step in self._steps():
-            times = []
-            for _ in range(n_repeats):
-                start = time.perf_counter()
-                _, result = step(carry)
-                times.append(time.perf_counter() - start)
-            carry = result
-            costs.append(np.median(times) / _num_samples(X))
-        costs = np.array(costs)
-        if store:
-            self.stage_costs_ = costs
-        return costs
+    def _fit(self, X, y, sample_weight, fit_params, **costs):
+        """Learn and decide; `costs` are metadata that may be None."""
+        with no_half_fit(self, self._fitted_names), told(self):
+            self._finish(self._learn(X, y, sample_weight, **fit_params, **without_none(**costs)))
+        return self
 
     def _decide(self, evidence):
         """Set the thresholds, and a calibration for the rows that they let reach each stage."""
@@ -543,9 +337,8 @@ default=None
             stage_costs=self.stage_costs_,
             given=row_metadata(thresholds),  # as in the fit, or it had failed
         )
-        if getattr(thresholds, "confidence", None) is not None:
-            check_independent(thresholds, None, evidence.grouped or None)
-            other._check_held_out(self.classes_[scores.y], scores.n_stages)
+        check_independent(thresholds, None, evidence.grouped or None)
+        other._check_held_out(self.classes_[scores.y])
         other._decide(evidence)
         return other
 
@@ -661,6 +454,14 @@ default=None
             stage_proba[used], codes[used], weight[used], caught, row_values, untouched=True
         )
 
+    def _scores_held_out(self, rows, stage_proba, caught=None):
+        """What policies see of the rows held out of `TrainingRows`; `stage_proba` None: of none."""
+        if stage_proba is None:
+            stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
+        y, weight = rows.held_out or (self.classes_[:0], np.empty(0))
+        codes, row_values = np.searchsorted(self.classes_, y), rows.row_values_of(rows.held_idx)
+        return self._make_scores(stage_proba, codes, weight, caught, row_values, untouched=True)
+
     def _make_scores(self, stage_proba, codes, weight, caught, row_values=None, *, untouched):
         """`StageScores` of rows: their scores, class codes, weights > 0 and what is caught."""
         return StageScores(
@@ -710,6 +511,28 @@ default=None
     def _keep_reference(self, scores):
         """Keep what `monitor` compares with, of the `StageScores` that the thresholds are from."""
         self._reference = ScoreReference.of_scores(scores, self.thresholds_)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Get the metadata routing: what `fit` takes itself, what it hands to `cv` and the parts.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRouter
+        """
+        return self._metadata_router(self._stage_parts())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            sparse, allow_nan = self._input_tags()
+        except (TypeError, AttributeError, ValueError):  # `fit` tells what is wrong with the parts
+            sparse = allow_nan = False
+        tags.input_tags.sparse, tags.input_tags.allow_nan = sparse, allow_nan
+        return tags
+
+    def _input_tags(self):
+        """What all parts accept: (sparse, allow_nan)."""
+        return stage_input_tags([part for _, part in self._stage_parts()])
 
     def _is_positive(self, codes):
         """Mask of the positive rows; None without a positive class."""

@@ -14,7 +14,6 @@ from skmsc._checks import check_weight, no_half_fit, warn
 from skmsc._labels import cast_labels
 from skmsc._sklearn import _check_partial_fit_first_call, _num_samples, take_rows
 from skmsc.screens import find_violations
-from skmsc.thresholds import check_policy
 from skmsc.training.heads import check_head
 from skmsc.trunks import same_features
 
@@ -330,13 +329,7 @@ class ChangesClasses:
                 f"The rows to refresh with must be of all known classes {self._set.labels.tolist()}"
                 f" and of no others; {absent.tolist()} are absent, {unknown.tolist()} unknown."
             )
-        check_policy(
-            self.thresholds,
-            n_stages=len(self._stage_names),
-            n_classes=len(self.classes_),
-            untouched=self.validation_fraction is not None,
-            stage_costs=self.stage_costs_,
-        )
+        self._check_policy(len(self.classes_), self.stage_costs_)
         rows = self._choose_rows(X, y, weight, {})
         refreshed = self._copy()
         refreshed._screen = refreshed._fit_screen(rows, self._set.labels, {})

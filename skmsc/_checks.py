@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils.validation import check_array, column_or_1d
@@ -18,11 +18,49 @@ def is_number(value):
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 
-def check_choice(name, value, valid, otherwise=None):
-    """Raise ValueError unless a parameter is one of the words, or `otherwise` tells what else."""
-    if not isinstance(value, str) or value not in valid:
-        told = ", ".join(map(repr, valid)) + ("" if otherwise is None else f" or {otherwise}")
-        raise ValueError(f"{name} must be one of {told}; got {value!r}.")
+def check_choice(name, value, valid):
+    """Raise ValueError unless a parameter is one of the words, of which the last may be None."""
+    if not (value is None or isinstance(value, str)) or value not in valid:
+        *others, last = map(repr, valid)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}; got {value!r}.")
+
+
+def check_number(name, value, interval, *, optional=False):
+    """Raise ValueError unless a parameter is a number in an interval such as "(0, 1]", or None."""
+    if optional and value is None:
+        return
+    low, high = map(float, interval[1:-1].split(", "))
+    if not (
+        is_number(value)
+        and (low < value or (low == value and interval[0] == "["))
+        and (value < high or (value == high and interval[-1] == "]"))
+    ):
+        otherwise = " or None" if optional else ""
+        raise ValueError(f"{name} must be a number in {interval}{otherwise}; got {value!r}.")
+
+
+def check_integer(name, value, least, *, optional=False):
+    """Raise ValueError unless a parameter is an integer of at least so much, or None."""
+    if optional and value is None:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        otherwise = " or None" if optional else ""
+        raise ValueError(f"{name} must be an integer >= {least}{otherwise}; got {value!r}.")
+
+
+def check_bool(name, value):
+    """Raise TypeError unless a parameter is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {value!r}.")
+
+
+def check_two_classes(estimator, classes):
+    """Raise ValueError where there is one class only."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} needs at least two classes; got {len(classes)} class: "
+            f"{classes.tolist()}."
+        )
 
 
 def warn(message, category=UserWarning):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -13,13 +12,21 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import process_routing
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier
+from skmsc._base import Evidence, MultiStageClassifier
 from skmsc._changing_classes import ChangesClasses
-from skmsc._checks import check_choice, check_weight, is_number, no_half_fit, warn
+from skmsc._checks import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_number,
+    check_two_classes,
+    check_weight,
+    warn,
+)
 from skmsc._labels import cast_labels
 from skmsc._maps import sigmoids
-from skmsc._progress import Progress, told
-from skmsc._rows import without_none
+from skmsc._progress import Progress
+from skmsc._rows import part_params
 from skmsc._sklearn import (
     _raise_for_params,
     _routing_enabled,
@@ -27,19 +34,18 @@ from skmsc._sklearn import (
     with_callbacks,
 )
 from skmsc.calibration import fit_calibration, fit_calibrations
+from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs
 from skmsc.out_of_fold import seeds_for
 from skmsc.screens import Screen
+from skmsc.splits import check_all_train
 from skmsc.stages import (
-    add_fetch_costs,
     check_costly,
-    check_countable,
     check_stage,
-    check_stage_costs,
     stage_input_tags,
 )
 from skmsc.thresholds import (
     answered_class,
-    check_policy,
+    check_independent,
     find_row_values,
     fit_thresholds,
     needs_costs,
@@ -61,7 +67,6 @@ from skmsc.trunks import (
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from sklearn.utils.metadata_routing import MetadataRouter
 
     from skmsc._typing import (
         Estimator,
@@ -173,7 +178,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
     alert_threshold_ : float or None
         Likewise; None, too, once the heads have changed, and with them what they say.
     stage_costs_ : ndarray of shape (n_stages,) or None
-        Costs; None where they are unknown.
+        Cost of running each stage on one row, in the units of `stage_costs`; without these, as its
+        share of the multiply-adds of all stages. None where they are unknown.
     statistics_bytes_ : int
         Memory of the classes' statistics: n_heads * n_hidden**2 * 8 for "ridge" and "lda".
     n_features_in_, feature_names_in_
@@ -221,7 +227,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
 
     # What a fit leaves beside the attributes that end in an underscore.
     _fitted_names = (
-        *FITTED,
+        *MultiStageClassifier._fitted_names,
         "_columns",
         "_learner",
         "_log_unknown",
@@ -317,12 +323,14 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
-        fit_params |= without_none(
-            false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            {"groups": groups, **fit_params},
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
         )
-        with no_half_fit(self, self._fitted_names), told(self):
-            self._finish(self._learn(X, y, sample_weight, groups=groups, **fit_params))
-        return self
 
     @property
     def coef_(self) -> Floats:
@@ -413,24 +421,18 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         self._log_unknown, self._odds_slope = 0.0, 1.0
         if rows.held_out is not None:
             y, weight = rows.held_out
-            weight = np.ones(len(y)) if weight is None else weight
             self._set_odds(fitter.X_held_out, np.searchsorted(self._set.labels, y), weight)
         return self._gather_evidence(rows, groups is not None)
 
     def _check_training_rows(self, X, y, sample_weight, groups, fit_params, expected):
         """Validate what needs the rows; return a `TrainingRows` and the labels, sorted."""
         self._accepts = self._input_tags()
-        X, y = self._check_X_y(X, y)
-        if sample_weight is not None:
-            sample_weight = check_weight(sample_weight, len(y))
+        X, y, sample_weight = self._check_X_y(X, y, sample_weight)
         labels = np.unique(y if sample_weight is None else y[sample_weight > 0])
         if expected is not None and not np.isin(labels, expected).all():
             unknown = np.setdiff1d(labels, expected)
             raise ValueError(f"y holds labels that are not in classes: {unknown.tolist()}.")
-        if len(labels) == 1:
-            raise ValueError(
-                f"{type(self).__name__} needs at least two classes; y has 1 class: {labels[0]}."
-            )
+        check_two_classes(self, labels)
         self.head_.check_room(len(labels))
         self._unknown = self._check_unknown_label(labels if expected is None else expected)
         self.classes_ = labels
@@ -439,17 +441,12 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             self._stage_names.insert(0, "first_stage")
             check_costly("first_stage", self.first_stage, X)
         costs = check_stage_costs(self.stage_costs, self._stage_names)
+        costs = add_fetch_costs(costs, [self.first_stage])
         metadata = self._take_row_metadata(fit_params)
         n_classes = len(labels if expected is None else expected) + (self._unknown is not None)
         self._check_on_stage_error(n_classes == 2)
-        check_policy(
-            self.thresholds,
-            n_stages=len(self._stage_names),
-            n_classes=n_classes,
-            untouched=self.validation_fraction is not None,
-            stage_costs=costs,
-            given=metadata,
-        )
+        self._check_policy(n_classes, costs, metadata)
+        check_independent(self.thresholds, sample_weight, groups)
         row_values = find_row_values(self.thresholds, metadata, check_weight(sample_weight, len(y)))
         if costs is None and needs_costs(self.thresholds):
             check_countable(self._stage_parts(), self.thresholds)
@@ -457,12 +454,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         self._negative, self._measure, self._positive = None, "max_proba", None
         split_params, stage_params = self._route_fit(groups, fit_params)
         rows = self._choose_rows(X, y, sample_weight, split_params, stage_params)
-        absent = np.setdiff1d(np.arange(len(labels)), rows.fitter.codes)
-        if absent.size:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves no training row of the "
-                f"classes {labels[absent].tolist()}."
-            )
+        what = f"validation_fraction={self.validation_fraction}"
+        check_all_train(what, labels, np.arange(len(labels)), rows.fitter.codes)
         return replace(rows, row_values=row_values), labels
 
     def _fit_trunk(self, fitter, labels, params):
@@ -507,7 +500,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
                 self._set.statistics,
                 head.prepare(self._trunk(fitter.X_held_out)),
                 np.searchsorted(labels, y),
-                np.ones(len(y)) if weight is None else weight,
+                weight,
                 balanced=self._learner.balanced,
             )
             self._learner = self._learner.with_penalty(penalty)
@@ -516,16 +509,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
 
     def _gather_evidence(self, rows, grouped):
         """What is found on the rows held out: their scores, or those of no row."""
-        if rows.held_out is None:
-            stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
-            codes, weight, held = np.empty(0, dtype=np.intp), np.empty(0), []
-        else:
-            y, weight = rows.held_out
-            codes = np.searchsorted(self.classes_, y)
-            weight = np.ones(codes.size) if weight is None else weight
-            stage_proba, held = self._stage_proba(rows.fitter.X_held_out), rows.held_idx
-        row_values = rows.row_values_of(held)
-        scores = self._make_scores(stage_proba, codes, weight, None, row_values, untouched=True)
+        X = rows.fitter.X_held_out
+        scores = self._scores_held_out(rows, None if X is None else self._stage_proba(X))
         return Evidence(scores, scores, grouped)
 
     def _decide(self, evidence, last=None):
@@ -577,19 +562,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         check_choice("class_prior", self.class_prior, ("train", "balanced"))
         check_choice("proba", self.proba, _MODES)
         check_choice("on_violation", self.on_violation, ("inf", "keep", "raise"))
-        if self.calibration is not None:
-            check_choice("calibration", self.calibration, ("temperature",), "None")
+        check_choice("calibration", self.calibration, ("temperature", None))
         for name in ("reject", "validation_fraction"):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and 0 < value < 1):
-                raise ValueError(f"{name} must be a number in (0, 1) or None; got {value!r}.")
-        value = self.replay_size
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"replay_size must be an integer >= 0; got {value!r}.")
-        if not isinstance(self.allow_new_classes, (bool, np.bool_)):
-            raise TypeError(
-                f"allow_new_classes must be True or False; got {self.allow_new_classes!r}."
-            )
+            check_number(name, getattr(self, name), "(0, 1)", optional=True)
+        check_integer("replay_size", self.replay_size, 0)
+        check_bool("allow_new_classes", self.allow_new_classes)
         is_open = self.proba == "open"
         if is_open == (self.unknown_label is None):
             raise ValueError(
@@ -627,10 +604,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             X,
             y,
             sample_weight,
-            labeled=np.ones(len(y), dtype=bool),
-            learn_unlabeled=False,
             classes=classes,
-            positive=None,
             cv=None,
             split_params=split_params,
             stage_params=stage_params or {},
@@ -641,7 +615,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             progress=Progress(self),
         )
         if rows.held_out is not None:
-            self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
+            self._check_held_out(rows.held_out[0])
         return rows
 
     def _share_to_hold_out(self, classes, counts, split_params):
@@ -726,9 +700,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             return self._measured_costs
         costs = check_stage_costs(self.stage_costs, self._stage_names)
         if costs is not None:
-            if screen is not None:
-                costs[:1] = add_fetch_costs(costs[:1], [self.first_stage])
-            return costs
+            return costs if screen is None else add_fetch_costs(costs, [self.first_stage])
         counts = [self._trunk.count_multiply_adds()]
         if counts[0] is not None:
             counts[0] += known.heads.coef.size
@@ -799,27 +771,10 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             _raise_for_params(fit_params, self, "fit")
             return split_params, {}
         routed = process_routing(self, "fit", **fit_params)
-        return split_params, {name: dict(routed[name].fit) for name, _ in self._stage_parts()}
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Get the metadata routing: `sample_weight` and `groups` here, the rest to the parts.
-
-        Returns
-        -------
-        routing : sklearn.utils.metadata_routing.MetadataRouter
-        """
-        return self._metadata_router(self._stage_parts())
+        return split_params, part_params(routed, self._stage_parts())
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "thresholds_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        try:
-            tags.input_tags.sparse, tags.input_tags.allow_nan = self._input_tags()
-        except (TypeError, AttributeError, ValueError):  # `fit` tells what is wrong with the parts
-            tags.input_tags.sparse = tags.input_tags.allow_nan = False
-        return tags
 
     def _sk_visual_block_(self):
         parts = [("first_stage", self.first_stage)] if self.first_stage is not None else []

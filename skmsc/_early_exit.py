@@ -12,10 +12,9 @@ from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.utils import check_random_state
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier
-from skmsc._checks import check_weight, is_number, no_half_fit
-from skmsc._progress import Progress, told
-from skmsc._rows import without_none
+from skmsc._base import Evidence, MultiStageClassifier
+from skmsc._checks import check_bool, check_choice, check_number, check_two_classes, check_weight
+from skmsc._progress import Progress
 from skmsc._sklearn import (
     _routing_enabled,
     _VisualBlock,
@@ -25,27 +24,23 @@ from skmsc._sklearn import (
 )
 from skmsc._splitters import TimeDelaySplit
 from skmsc.calibration import check_calibration
+from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs, count_multiply_adds
 from skmsc.out_of_fold import seeds_for
+from skmsc.splits import check_all_train
 from skmsc.stacking import as_stack_logs, fit_stack, stack_all, stack_logs, stacked
 from skmsc.stages import (
-    add_fetch_costs,
     check_costly,
-    check_countable,
     check_frozen,
     check_net,
     check_stage,
-    check_stage_costs,
     checks_all_columns,
-    count_multiply_adds,
     default_net,
     gives_own_arrays,
     set_seeds,
-    stage_input_tags,
 )
 from skmsc.thresholds import (
     CONFIDENCES,
     check_independent,
-    check_policy,
     find_row_values,
     needs_costs,
     needs_last_stage,
@@ -56,7 +51,6 @@ from skmsc.training_rows import choose_held_out, choose_training_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from sklearn.utils.metadata_routing import MetadataRouter
 
     from skmsc._typing import (
         Estimator,
@@ -162,7 +156,8 @@ default="uniform"
         Probability of ``classes_[1]`` from which a row is an alert, where `thresholds` is an
         `AlertBudget` or `ExpectedCost`: see `alerts`. `predict` does not look at it.
     stage_costs_ : ndarray of shape (n_stages,) or None
-        Costs; None where they are unknown.
+        Cost of running each stage on one row, in the units of `stage_costs`; without these, as its
+        share of the multiply-adds of all stages. None where they are unknown.
     ensemble_weights_ : ndarray of shape (n_stages, n_stages) or None
         Row k has the weights of the log-probabilities in stage k's answer, its own and those of
         the stages before it; None where every stage answers by itself.
@@ -186,7 +181,7 @@ default="uniform"
     Notes
     -----
     The first stage's multiply-adds are those of its products, and for trees and neighbours the
-    comparisons and distances: see `skmsc.stages.count_multiply_adds`. They tell what is computed,
+    comparisons and distances: see `skmsc.costs.count_multiply_adds`. They tell what is computed,
     not how fast; `measure_costs` tells seconds.
 
     References
@@ -288,12 +283,14 @@ default="uniform"
         ValueError
             When an argument is not valid, or the policy of `thresholds` cannot be met.
         """
-        fit_params |= without_none(
-            false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            fit_params,
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
         )
-        with no_half_fit(self, FITTED), told(self):
-            self._finish(self._learn(X, y, sample_weight, **fit_params))
-        return self
 
     def _learn(self, X, y, sample_weight=None, **fit_params):
         """Fit first stage and network; give what thresholds and calibrations are found on."""
@@ -347,40 +344,26 @@ default="uniform"
         if self.net is not None:
             check_net(self.net)
         check_exit_weighting(self.exit_weighting)
-        if self.confidence not in CONFIDENCES:
-            raise ValueError(
-                f"confidence must be 'max_proba', 'margin' or 'entropy'; got {self.confidence!r}."
-            )
-        if not isinstance(self.ensemble, (bool, np.bool_)):
-            raise TypeError(f"ensemble must be True or False; got {self.ensemble!r}.")
+        check_choice("confidence", self.confidence, CONFIDENCES)
+        check_bool("ensemble", self.ensemble)
         check_calibration(self.calibration)
-        value = self.validation_fraction
-        if value is None:
-            if needs_rows(self.thresholds) or self.calibration is not None:
-                raise ValueError(
-                    "validation_fraction=None leaves no rows for thresholds and calibration: set "
-                    "thresholds to numbers and calibration to None, or give a number in (0, 1)."
-                )
-        elif not (is_number(value) and 0 < value < 1):
+        check_number("validation_fraction", self.validation_fraction, "(0, 1)", optional=True)
+        needs_held_out = needs_rows(self.thresholds) or self.calibration is not None
+        if self.validation_fraction is None and needs_held_out:
             raise ValueError(
-                f"validation_fraction must be a number in (0, 1) or None; got {value!r}."
+                "validation_fraction=None leaves no rows for thresholds and calibration: set "
+                "thresholds to numbers and calibration to None, or give a number in (0, 1)."
             )
 
     def _check_training_rows(self, X, y, sample_weight, fit_params):
         """Validate the rows; return a `TrainingRows` and the parameters of splits, row by row."""
         parts = self._stage_parts()
-        self._accepts = stage_input_tags([part for _, part in parts])
-        X, y = self._check_X_y(X, y)
+        self._accepts = self._input_tags()
+        X, y, sample_weight = self._check_X_y(X, y, sample_weight)
         if is_dataframe(X):
             parts[-1][1].check_rows(X)  # the net's; of arrays all is checked
-        if sample_weight is not None:
-            sample_weight = check_weight(sample_weight, len(y))
         self.classes_ = np.unique(y if sample_weight is None else y[sample_weight > 0])
-        if len(self.classes_) == 1:
-            raise ValueError(
-                f"{type(self).__name__} needs at least two classes; y has 1 class: "
-                f"{self.classes_[0]}."
-            )
+        check_two_classes(self, self.classes_)
         # Early stages may answer any class; of two the second is the one that reports count.
         self._negative, self._positive = None, 1 if len(self.classes_) == 2 else None
         self._check_on_stage_error(self._positive is not None)
@@ -389,17 +372,12 @@ default="uniform"
             check_frozen("first_stage", self.first_stage, self.classes_, self.n_features_in_)
             check_costly("first_stage", self.first_stage, X)
         split_params, stage_params = self._route_metadata(fit_params, parts)
-        if getattr(self.thresholds, "confidence", None) is not None:
-            used = None if sample_weight is None else sample_weight[sample_weight > 0]
-            check_independent(self.thresholds, used, split_params.get("groups"))
+        check_independent(self.thresholds, sample_weight, split_params.get("groups"))
         rows = choose_training_rows(
             X,
             y,
             sample_weight,
-            labeled=np.ones(len(y), dtype=bool),
-            learn_unlabeled=False,
             classes=self.classes_,
-            positive=None,
             cv=self.cv,
             split_params=split_params,
             stage_params=stage_params,
@@ -409,12 +387,8 @@ default="uniform"
             n_jobs=self.n_jobs,
             progress=Progress(self),
         )
-        absent = np.setdiff1d(np.arange(len(self.classes_)), rows.fitter.codes)
-        if absent.size:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves no training row of the "
-                f"classes {self.classes_[absent].tolist()}."
-            )
+        what = f"validation_fraction={self.validation_fraction}"
+        check_all_train(what, self.classes_, np.arange(len(self.classes_)), rows.fitter.codes)
         return rows, split_params
 
     def _array_checks(self):
@@ -450,12 +424,8 @@ default="uniform"
         train, held = choose_held_out(
             self.cv, labels, fraction, seed=seed, name="validation of the net", **of_rows
         )
-        absent = np.setdiff1d(self.classes_, labels[train])
-        if absent.size:
-            raise ValueError(
-                f"validation={net.validation!r} of the net leaves no training row of the classes "
-                f"{absent.tolist()}."
-            )
+        what = f"validation={net.validation!r} of the net"
+        check_all_train(what, self.classes_, fitter.codes, fitter.codes[train])
         return np.flatnonzero(train), np.flatnonzero(held)
 
     def _check_stages(self, n_exits, rows, metadata):
@@ -468,18 +438,10 @@ default="uniform"
         self._stage_names = ["first_stage"] * n_before
         self._stage_names += [f"exit_{k}" for k in range(n_before, n_before + n_exits)]
         costs = check_stage_costs(self.stage_costs, self._stage_names)
-        if self.first_stage is not None and costs is not None:
-            costs[:1] = add_fetch_costs(costs[:1], [self.first_stage])
-        check_policy(
-            self.thresholds,
-            n_stages=len(self._stage_names),
-            n_classes=len(self.classes_),
-            untouched=self.validation_fraction is not None,
-            stage_costs=costs,
-            given=metadata,
-        )
+        costs = add_fetch_costs(costs, [self.first_stage])
+        self._check_policy(len(self.classes_), costs, metadata)
         if rows.held_out is not None:
-            self._check_held_out(rows.held_out[0], n_stages=len(self._stage_names))
+            self._check_held_out(rows.held_out[0])
         if costs is None and n_before and needs_costs(self.thresholds):
             check_countable([("first_stage", self.first_stage)], self.thresholds)
         return costs
@@ -557,19 +519,13 @@ default="uniform"
     def _held_out_scores(self, rows, first):
         """What policies see: the rows held out, or none."""
         if rows.held_out is None:
-            stage_proba = np.empty((0, len(self._stage_names), len(self.classes_)))
-            empty = np.empty(0, dtype=np.intp)
-            return self._make_scores(stage_proba, empty, empty, None, untouched=True)
-        y, weight = rows.held_out
+            return self._scores_held_out(rows, None)
         stage_proba = self._own_scores(
             rows.fitter.X_held_out, None if first is None else first.held_out_proba
         )
         if self.ensemble_weights_ is not None:
             stage_proba = stack_all(self.ensemble_weights_, stage_proba)
-        codes = np.searchsorted(self.classes_, y)
-        weight = np.ones(codes.size) if weight is None else weight
-        row_values = rows.row_values_of(rows.held_idx)
-        return self._make_scores(stage_proba, codes, weight, None, row_values, untouched=True)
+        return self._scores_held_out(rows, stage_proba)
 
     def _steps(self):
         """Steps for `skmsc.routing.route`; the exits run on hidden features."""
@@ -608,24 +564,6 @@ default="uniform"
         net = default_net() if self.net is None else self.net
         first = [] if self.first_stage is None else [("first_stage", self.first_stage)]
         return [*first, ("net", net)]
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Get the metadata routing: `sample_weight` here, the rest to `cv`, first stage and net.
-
-        Returns
-        -------
-        routing : sklearn.utils.metadata_routing.MetadataRouter
-        """
-        return self._metadata_router(self._stage_parts())
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        try:
-            parts = [part for _, part in self._stage_parts()]
-            tags.input_tags.sparse, tags.input_tags.allow_nan = stage_input_tags(parts)
-        except (TypeError, AttributeError):  # `fit` tells what is wrong with the parts
-            tags.input_tags.sparse = tags.input_tags.allow_nan = False
-        return tags
 
     def _sk_visual_block_(self):
         names = ["first_stage", "net"][self.first_stage is None :]

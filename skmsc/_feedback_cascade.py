@@ -11,17 +11,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_memory
 
-from skmsc._base import FITTED, Evidence, MultiStageClassifier
+from skmsc._base import Evidence, MultiStageClassifier
 from skmsc._checks import (
+    check_number,
+    check_two_classes,
     check_unlabeled_label,
     check_weight,
     find_labeled,
     is_number,
-    no_half_fit,
     warn,
 )
-from skmsc._progress import Progress, told
-from skmsc._rows import without_none
+from skmsc._progress import Progress
 from skmsc._sklearn import (
     _BaseComposition,
     _VisualBlock,
@@ -29,24 +29,19 @@ from skmsc._sklearn import (
     with_callbacks,
 )
 from skmsc.calibration import check_calibration
+from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs, count_costs
 from skmsc.out_of_fold import CrossFit
 from skmsc.stages import (
-    add_fetch_costs,
     check_costly,
-    check_countable,
     check_frozen,
-    check_stage_costs,
     check_stages,
     checks_all_columns,
     costly_head,
-    count_costs,
     gives_own_arrays,
-    stage_input_tags,
 )
 from skmsc.thresholds import (
     PassBudget,
     check_independent,
-    check_policy,
     eager_stage,
     find_row_values,
     needs_costs,
@@ -61,7 +56,6 @@ if TYPE_CHECKING:
 
     from joblib import Memory
     from numpy.typing import ArrayLike
-    from sklearn.utils.metadata_routing import MetadataRouter
 
     from skmsc._typing import (
         Estimator,
@@ -185,7 +179,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
     catch_threshold_ : float or None
         Score from which a positive counts as caught; None for more than two classes.
     stage_costs_ : ndarray of shape (n_stages,) or None
-        Costs; None where they are unknown.
+        Cost of running each stage on one row, in the units of `stage_costs`; without these, in
+        multiply-adds. None where they are unknown.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -359,22 +354,24 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             When an argument is not valid, a class is missing from a training part of `cv`, or the
             policy of `thresholds` cannot be met.
         """
-        fit_params |= without_none(
-            false_negative_cost=false_negative_cost, false_positive_cost=false_positive_cost
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            fit_params,
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
         )
-        with no_half_fit(self, FITTED), told(self):
-            self._finish(self._learn(X, y, sample_weight, **fit_params))
-        return self
 
     def _learn(self, X, y, sample_weight=None, **fit_params):
         """Fit the stages, last one first; give what thresholds and calibrations are found on."""
         grouped = fit_params.get("groups") is not None
         pairs, costs = self._check_parameters()
+        self._stage_names = [name for name, _ in pairs]
         rows = self._check_training_rows(X, y, sample_weight, fit_params, pairs, costs)
-        last, spares = len(pairs) - 1, self._spares_rejected(pairs)
+        last, spares = len(pairs) - 1, self._spares_fetches(pairs)
         fits = [CrossFit.unknown(rows.fitter)] * len(pairs)
         feedback_weights, comparisons = np.ones((rows.idx.size, len(pairs))), []
-        self._stage_names = [name for name, _ in pairs]
         self.catch_threshold_ = None  # until the last stage has scores
 
         # Reverse pass: the last stage learns the labels; each earlier one learns what the
@@ -419,8 +416,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
         self._warn_of_loose_thresholds(evidence.scores)
 
     def _training_kind(self):
-        """Whether rows that are rejected in training are spared costly features."""
-        return self._spares_rejected(check_stages(self.stages, reserved=())), self._row_kind()
+        """Whether training rows that do not survive are spared costly features."""
+        return self._spares_fetches(self._stage_parts()), self._row_kind()
 
     def score(self, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Give the accuracy on the rows that have a label.
@@ -465,11 +462,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 "catch_threshold must be 'best_f1', 'argmax' or a number in [0, 1]; got "
                 f"{self.catch_threshold!r}."
             )
-        for name, top in (("survivor_rate", 1.0), ("validation_fraction", np.nextafter(1, 0))):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and 0 < value <= top):
-                interval = "(0, 1]" if top == 1 else "(0, 1)"
-                raise ValueError(f"{name} must be None or a number in {interval}; got {value!r}.")
+        check_number("survivor_rate", self.survivor_rate, "(0, 1]", optional=True)
+        check_number("validation_fraction", self.validation_fraction, "(0, 1)", optional=True)
         check_calibration(self.calibration)
         check_memory(self.memory)
         if self.unlabeled_label is not None:
@@ -478,11 +472,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
     def _check_training_rows(self, X, y, sample_weight, fit_params, pairs, costs):
         """Validate the rows and what depends on them; return a `TrainingRows`."""
-        stages = [stage for _, stage in pairs]
-        self._accepts = stage_input_tags(stages)
-        X, y = self._check_X_y(X, y)
-        if sample_weight is not None:
-            sample_weight = check_weight(sample_weight, len(y))
+        self._accepts = self._input_tags()
+        X, y, sample_weight = self._check_X_y(X, y, sample_weight)
         labeled = self._find_labeled(y)
         used = labeled if sample_weight is None else labeled & (sample_weight > 0)
         if not used.any():
@@ -496,22 +487,11 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             check_frozen(name, stage, self.classes_, self.n_features_in_)
             check_costly(name, stage, X)
         metadata = self._take_row_metadata(fit_params)
-        check_policy(
-            self.thresholds,
-            n_stages=len(pairs),
-            n_classes=len(self.classes_),
-            untouched=self.validation_fraction is not None,
-            stage_costs=costs,
-            given=metadata,
-        )
+        self._check_policy(len(self.classes_), costs, metadata)
         row_values = find_row_values(self.thresholds, metadata, check_weight(sample_weight, len(y)))
         split_params, stage_params = self._route_metadata(fit_params, pairs)
-        if getattr(self.thresholds, "confidence", None) is not None:
-            check_independent(
-                self.thresholds,
-                None if sample_weight is None else sample_weight[used],
-                split_params.get("groups"),
-            )
+        weight = None if sample_weight is None else sample_weight[used]
+        check_independent(self.thresholds, weight, split_params.get("groups"))
 
         rows = choose_training_rows(
             X,
@@ -531,18 +511,14 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             progress=Progress(self),
         )
         if rows.held_out is not None:
-            self._check_held_out(rows.held_out[0], n_stages=len(pairs))
+            self._check_held_out(rows.held_out[0])
         return replace(rows, row_values=row_values)
 
     def _check_classes(self, y, sample_weight):
         """Set `classes_` and the codes of the positive and the negative class."""
         self.classes_ = np.unique(y)
+        check_two_classes(self, self.classes_)
         n_classes = len(self.classes_)
-        if n_classes == 1:
-            raise ValueError(
-                f"{type(self).__name__} needs at least two classes; y has 1 class: "
-                f"{self.classes_[0]}."
-            )
         if n_classes > 2:
             if self._uses_feedback():
                 raise ValueError(
@@ -581,8 +557,8 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
             return np.ones(len(y), dtype=bool)
         return find_labeled(y, self.unlabeled_label)
 
-    def _spares_rejected(self, pairs):
-        """Whether nothing asks for the last stage's scores of training rows that are rejected.
+    def _spares_fetches(self, pairs):
+        """Whether nothing asks for the last stage's scores of training rows that do not survive.
 
         Then its costly features are fetched only for the rows that survive the earlier stages.
         """
@@ -643,13 +619,10 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
 
     def _held_out_scores(self, fits, judge, rows):
         """What policies see of the held-out rows."""
-        y, weight = rows.held_out
-        codes = np.searchsorted(self.classes_, y)
-        weight = np.ones(codes.size) if weight is None else weight
+        codes = np.searchsorted(self.classes_, rows.held_out[0])
         caught = self._caught_by(judge.held_out_proba, self._is_positive(codes))
         stage_proba = np.stack([fit.held_out_proba for fit in fits], axis=1)
-        row_values = rows.row_values_of(rows.held_idx)
-        return self._make_scores(stage_proba, codes, weight, caught, row_values, untouched=True)
+        return self._scores_held_out(rows, stage_proba, caught)
 
     def _caught_by(self, last_proba, positive):
         """Positives whose score by the last stage reaches the catch threshold."""
@@ -686,23 +659,13 @@ class FeedbackCascadeClassifier(MultiStageClassifier, _BaseComposition):
                 "fitted on."
             )
 
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Get the metadata routing: `sample_weight` here, the rest to `cv` and the stages.
-
-        Returns
-        -------
-        routing : sklearn.utils.metadata_routing.MetadataRouter
-        """
-        return self._metadata_router(check_stages(self.stages, reserved=()))
+    def _stage_parts(self):
+        """The (name, stage) pairs in use."""
+        return check_stages(self.stages, reserved=())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = not self._uses_feedback()
-        try:
-            stages = [stage for _, stage in check_stages(self.stages, reserved=())]
-            tags.input_tags.sparse, tags.input_tags.allow_nan = stage_input_tags(stages)
-        except (TypeError, ValueError):  # `fit` tells what is wrong with the stages
-            tags.input_tags.sparse = tags.input_tags.allow_nan = False
         return tags
 
     def _sk_visual_block_(self):

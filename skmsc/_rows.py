@@ -26,7 +26,7 @@ from skmsc._sklearn import (
     is_dataframe,
 )
 from skmsc.splits import takes_time
-from skmsc.thresholds import row_metadata, rows_needed
+from skmsc.thresholds import check_policy, row_metadata, rows_needed
 
 _FLOATS = (np.float64, np.float32)
 
@@ -39,7 +39,8 @@ _ROWS_AT_ONCE, _FEW_ROWS, _COPIES = 65_536, 256, 4
 class ChecksRows:
     """What the multi-stage classifiers ask of rows and of the metadata of `fit`.
 
-    It reads ``_accepts``, ``_first_checks_all`` and ``_positive`` of the classifier.
+    It reads ``_accepts``, ``_first_checks_all``, ``_positive`` and ``_stage_names`` of the
+    classifier.
     """
 
     def _check_rows(self, X):
@@ -88,8 +89,11 @@ class ChecksRows:
         room = get_config()["working_memory"] * 2**20
         return max(min(_ROWS_AT_ONCE, int(room / bytes_per_row)), _FEW_ROWS)
 
-    def _check_X_y(self, X, y):
-        """X and y checked as scikit-learn does; of dataframes only names, count and length."""
+    def _check_X_y(self, X, y, sample_weight):
+        """X, y and weights (None stays None) of rows to train on, checked as scikit-learn does.
+
+        Of dataframes only names, count and length are checked.
+        """
         if is_dataframe(X):
             X, y = validate_data(self, X, y, skip_check_array=True)
             check_not_empty(X)
@@ -99,11 +103,22 @@ class ChecksRows:
         else:
             X, y = validate_data(self, X, y, **self._array_checks())
         check_classification_targets(y[self._find_labeled(y)])
-        return X, y
+        return X, y, None if sample_weight is None else check_weight(sample_weight, len(y))
 
-    def _check_held_out(self, y, n_stages):
+    def _check_policy(self, n_classes, stage_costs, given=()):
+        """Validate `thresholds` for the stages as they are named; see `check_policy`."""
+        check_policy(
+            self.thresholds,
+            n_stages=len(self._stage_names),
+            n_classes=n_classes,
+            untouched=self.validation_fraction is not None,
+            stage_costs=stage_costs,
+            given=given,
+        )
+
+    def _check_held_out(self, y):
         """Raise before any fit when the held-out rows are too few for the policy's promise."""
-        n_rows, n_positive = rows_needed(self.thresholds, n_stages)
+        n_rows, n_positive = rows_needed(self.thresholds, len(self._stage_names))
         held = f"among the rows of validation_fraction={self.validation_fraction}"
         if len(y) < n_rows:
             raise ValueError(
@@ -158,13 +173,7 @@ class ChecksRows:
         """Parameters of the splitter, and of each part's fit by name; `pairs` as for the router."""
         if _routing_enabled():
             routed = process_routing(self, "fit", **fit_params)
-            for name, _ in pairs:
-                if "sample_weight" in routed[name].fit:
-                    raise ValueError(
-                        f"Stage {name!r} must get its weights from this classifier: let it request "
-                        "sample_weight by no other name."
-                    )
-            return routed["cv"].split, {name: dict(routed[name].fit) for name, _ in pairs}
+            return routed["cv"].split, part_params(routed, pairs)
         given = {name: fit_params.pop(name, None) for name in ("groups", "time")}
         _raise_for_params(fit_params, self, "fit")
         return {name: value for name, value in given.items() if value is not None}, {}
@@ -218,6 +227,17 @@ class ChecksRows:
         codes = np.zeros(labeled.size, dtype=np.intp)
         codes[labeled] = np.searchsorted(self.classes_, y[labeled])
         return codes, weight * labeled
+
+
+def part_params(routed, pairs):
+    """Parameters of each part's fit by name, as they were routed; `pairs` are (name, part)."""
+    for name, _ in pairs:
+        if "sample_weight" in routed[name].fit:
+            raise ValueError(
+                f"Stage {name!r} must get its weights from this classifier: let it request "
+                "sample_weight by no other name."
+            )
+    return {name: dict(routed[name].fit) for name, _ in pairs}
 
 
 def without_none(**metadata):

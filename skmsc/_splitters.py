@@ -11,7 +11,6 @@ import datetime
 import re
 import warnings
 from collections.abc import Iterator
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from skmsc._checks import find_labeled, is_number
+from skmsc._checks import check_choice, check_integer, find_labeled, is_number
 from skmsc._sklearn import _num_samples
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ _UNITS_US = {
     "us": 1,
 }
 _DURATION = re.compile(rf"\s*([+-]?\d+(?:\.\d+)?)\s*({'|'.join(_UNITS_US)})\s*", re.IGNORECASE)
-_PURGES = ("train", "known", None)
 
 
 def _with_groups(params, groups):
@@ -82,6 +80,8 @@ def _check_time(time, n_samples=None):
         raise ValueError(f"time is missing or infinite in {missing.sum()} of {times.size} rows.")
     if kind == "M":
         times = times.astype("datetime64[us]")
+    elif kind == "u" and times.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"time must be below 2**63; got {times.max()}.")
     return times.astype(np.float64 if kind == "f" else np.int64), kind == "M"
 
 
@@ -453,12 +453,7 @@ class TimeDelaySplit(BaseCrossValidator):
         -------
         n_splits : int
         """
-        if (
-            not isinstance(self.n_splits, Integral)
-            or not is_number(self.n_splits)
-            or self.n_splits < 1
-        ):
-            raise ValueError(f"n_splits must be an integer of at least 1; got {self.n_splits!r}.")
+        check_integer("n_splits", self.n_splits, 1)
         return int(self.n_splits)
 
     def hold_out(
@@ -570,8 +565,7 @@ class TimeDelaySplit(BaseCrossValidator):
 
         `first` is the left end of the training period.
         """
-        if self.purge not in _PURGES:
-            raise ValueError(f"purge must be one of {_PURGES}; got {self.purge!r}.")
+        check_choice("purge", self.purge, ("train", "known", None))
         if self.purge == "known":
             if y is None or groups is None:
                 raise ValueError("purge='known' needs both y and groups.")

@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, logsumexp
 
 from skmsc._acting import eager_stage
+from skmsc._checks import check_choice
 from skmsc._maps import Calibration, Sigmoid, Steps, Temperature, class_score, held_back, log_proba
 
 __all__ = []  # for the package's own use
@@ -18,10 +19,7 @@ METHODS = ("sigmoid", "isotonic", "temperature", None)
 
 def check_calibration(method):
     """Raise unless this is one of `METHODS`."""
-    if method not in METHODS:
-        raise ValueError(
-            f"calibration must be 'sigmoid', 'isotonic', 'temperature' or None; got {method!r}."
-        )
+    check_choice("calibration", method, METHODS)
 
 
 def _fit_temperature(scores, y, weight):

@@ -7,7 +7,6 @@ what its predictions do not tell: which stage answered, and at what cost.
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,10 +16,11 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 from skmsc._checks import (
     as_numbers,
     check_column,
+    check_integer,
+    check_number,
     check_stage,
     check_weight,
     find_pos_label,
-    is_number,
     warn,
 )
 from skmsc.reporting._unwrap import unwrap
@@ -185,8 +185,7 @@ def pass_rate(
     0.25
     """
     stage = check_stage(stage)
-    if not isinstance(to_stage, Integral) or isinstance(to_stage, bool) or to_stage < 0:
-        raise ValueError(f"to_stage must be an integer >= 0; got {to_stage!r}.")
+    check_integer("to_stage", to_stage, 0)
     return float(np.average(stage >= to_stage, weights=check_weight(sample_weight, stage.size)))
 
 
@@ -269,8 +268,7 @@ def recall_at_fpr(
     >>> recall_at_fpr([0, 0, 1, 0, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], max_fpr=0.2)
     0.6666666666666666
     """
-    if not is_number(max_fpr) or not 0 <= max_fpr <= 1:
-        raise ValueError(f"max_fpr must be a number in [0, 1]; got {max_fpr!r}.")
+    check_number("max_fpr", max_fpr, "[0, 1]")
     y_true = check_column(y_true, "y_true")
     positive = y_true == find_pos_label(np.unique(y_true), pos_label)
     weight = check_weight(sample_weight, y_true.size)
@@ -354,8 +352,7 @@ def card_precision_at_k(
     ... )
     array([1., 0.])
     """
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"k must be an integer >= 1; got {k!r}.")
+    check_integer("k", k, 1)
     y_true, card, period = (
         check_column(part, name)
         for part, name in ((y_true, "y_true"), (card, "card"), (period, "period"))

@@ -71,6 +71,18 @@ def restrict(splits, used):
     return [(train, test) for train, test in restricted if test.size]
 
 
+def check_all_train(what, classes, codes, trained):
+    """Raise where what is held out leaves no training row of some class.
+
+    `codes` are those of the classes that there must be, `trained` those of the rows that train.
+    """
+    absent = np.setdiff1d(codes, trained)
+    if absent.size:
+        raise ValueError(
+            f"{what} leaves no training row of the classes {classes[absent].tolist()}."
+        )
+
+
 def _checked_indices(splits, n_samples, name):
     """Splits as integer indices; masks are converted, anything else raises."""
     return [

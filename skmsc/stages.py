@@ -1,4 +1,4 @@
-"""What a stage is: its name and place, how it is fitted with weights, its scores and its cost.
+"""What a stage is: its name and place, how it is fitted with weights, and its scores.
 
 A stage is any scikit-learn classifier, pipeline or frozen estimator, or a skorch net. Stage 0 is
 the first and cheapest. Nothing here knows in which order stages are trained, or what cuts them.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skmsc._checks import as_numbers
 from skmsc._sklearn import (
     _check_method_params,
     _num_samples,
@@ -42,6 +40,10 @@ __all__ = ["default_stages"]  # the rest is for the package's own use
 # Metadata name under which a pipeline's classifier receives its weights when metadata routing is
 # on: its transformers ask for the caller's own weights by the ordinary name.
 _STAGE_WEIGHT = "stage_weight"
+
+# scikit-learn's linear classifiers.
+LINEAR = ("LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "RidgeClassifier")
+LINEAR += ("RidgeClassifierCV", "LinearSVC", "Perceptron")
 
 
 def default_stages() -> list[tuple[str, Estimator]]:
@@ -148,33 +150,13 @@ def check_stage(name, stage, otherwise="'drop'"):
         raise TypeError(
             f"Stage {name!r} must have predict_proba or decision_function; got {stage!r}."
         )
-    head = costly_head(stage)
-    if _count_costly(stage) > (head is not None) + _count_costly(_inside_frozen(stage)):
+    is_frozen, head = isinstance(stage, FrozenEstimator), costly_head(stage)
+    if not is_frozen and _count_costly(stage) > (head is not None):
         raise ValueError(
             f"CostlyFeatures must be the first step of a stage's own pipeline; in stage "
             f"{name!r} it is elsewhere: {stage!r}."
         )
     check_costly(name, stage)
-
-
-def check_stage_costs(stage_costs, names, dropped=()):
-    """Costs as an array of shape (n_stages,), or None when None is given.
-
-    `stage_costs` is a sequence in working order or a mapping from names, which may hold the names
-    of `dropped` stages too.
-    """
-    if stage_costs is None:
-        return None
-    valid = f"one finite number >= 0 for each of the stages {list(names)}"
-    given = stage_costs
-    if isinstance(given, Mapping):
-        if not set(names) <= set(given) <= {*names, *dropped}:
-            raise ValueError(f"stage_costs must hold {valid}; got {given!r}.")
-        stage_costs = [given[name] for name in names]
-    costs = as_numbers(stage_costs, f"stage_costs must be {valid}; got {given!r}.")
-    if costs.shape != (len(names),) or not np.isfinite(costs).all() or (costs < 0).any():
-        raise ValueError(f"stage_costs must be {valid}; got {given!r}.")
-    return costs
 
 
 def costly_head(stage):
@@ -190,15 +172,9 @@ def check_costly(name, stage, X=None):
         head._for_stage(name).check(X)
 
 
-def _inside_frozen(stage):
-    """What a frozen stage is made of; None for any other."""
-    return stage.estimator if isinstance(stage, FrozenEstimator) else None
-
-
 def _count_costly(part):
     """Number of `CostlyFeatures` in an estimator, those inside frozen parts among them."""
-    if isinstance(part, FrozenEstimator):
-        return _count_costly(part.estimator)
+    part = thawed(part)
     if not hasattr(part, "get_params"):
         return 0
     parts = [part, *part.get_params(deep=True).values()]
@@ -220,14 +196,6 @@ def join_costly(head, rest):
     """The fitted stage of a pair (name, fitted costly features) and the fitted rest."""
     rest.steps.insert(0, head)
     return rest
-
-
-def add_fetch_costs(stage_costs, stages):
-    """Costs with those of fetches on top; None stays None."""
-    if stage_costs is None:
-        return None
-    heads = [costly_head(_inside_frozen(stage) or stage) for stage in stages]
-    return stage_costs + [0.0 if head is None else head.cost or 0.0 for head in heads]
 
 
 def check_frozen(name, stage, classes, n_features):
@@ -252,6 +220,20 @@ def is_skorch_net(estimator):
     """Whether the estimator is a skorch net, told without importing skorch."""
     skorch = sys.modules.get("skorch")
     return skorch is not None and isinstance(estimator, skorch.NeuralNet)
+
+
+def as_net_stage(net):
+    """A fitted skorch net as a `NetStage`."""
+    from skmsc.neural import NetStage
+
+    return NetStage.of_fitted(net)
+
+
+def thawed(estimator):
+    """What is inside a frozen estimator; any other as it is."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
 
 
 def final_step(stage):
@@ -302,7 +284,7 @@ def _allows_nan(stage):
 def checks_all_columns(stage):
     """Whether a fitted stage is sure to refuse rows with a value that is not finite."""
     kind = type(stage)
-    return kind.__module__.startswith("sklearn.") and kind.__name__ in _LINEAR
+    return kind.__module__.startswith("sklearn.") and kind.__name__ in LINEAR
 
 
 def gives_own_arrays(stage):
@@ -311,7 +293,7 @@ def gives_own_arrays(stage):
     A stage of unknown origin may keep what it gave, so only scikit-learn's are trusted.
     """
     last = final_step(stage)
-    trusted = (*_LINEAR, "RandomForestClassifier", "ExtraTreesClassifier", "MLPClassifier")
+    trusted = (*LINEAR, "RandomForestClassifier", "ExtraTreesClassifier", "MLPClassifier")
     return type(last).__module__.startswith("sklearn.") and type(last).__name__ in trusted
 
 
@@ -474,10 +456,8 @@ class StageScorer:
     @classmethod
     def of(cls, name, estimator, classes):
         """Scorer of a fitted stage; raises where it knows other classes or gives no scores."""
-        if isinstance(estimator, FrozenEstimator) and is_skorch_net(estimator.estimator):
-            from skmsc.neural import NetStage
-
-            estimator = NetStage.of_fitted(estimator.estimator)
+        if is_skorch_net(thawed(estimator)):
+            estimator = as_net_stage(thawed(estimator))
         if not (hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")):
             raise TypeError(
                 f"Stage {name!r} must have predict_proba or decision_function; this one was fitted "
@@ -559,99 +539,6 @@ def _float64_proba(proba):
     proba = proba.astype(np.float64)
     small = proba.min(axis=1)
     return np.where(proba <= small[:, None], small[:, None], 1.0 - small[:, None])
-
-
-_LINEAR = ("LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "RidgeClassifier")
-_LINEAR += ("RidgeClassifierCV", "LinearSVC", "Perceptron")
-_COUNTS = {
-    **dict.fromkeys(_LINEAR, lambda part: np.size(part.coef_)),
-    **dict.fromkeys(
-        ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"),
-        lambda part: part.n_features_in_,
-    ),
-    **dict.fromkeys(("PCA", "TruncatedSVD"), lambda part: part.components_.size),
-    "MLPClassifier": lambda part: sum(coef.size for coef in part.coefs_),
-    "LinearDiscriminantAnalysis": lambda part: np.size(part.coef_),
-    "GaussianNB": lambda part: 2 * part.theta_.size,
-    **dict.fromkeys(
-        ("SVC", "NuSVC"),
-        lambda part: part.support_vectors_.size + part.dual_coef_.size,
-    ),
-    "KNeighborsClassifier": lambda part: part.n_samples_fit_ * part.n_features_in_,
-    "DecisionTreeClassifier": lambda part: _mean_path(part),
-    **dict.fromkeys(
-        ("RandomForestClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier"),
-        lambda part: sum(_mean_path(tree) for tree in np.ravel(part.estimators_)),
-    ),
-}
-
-
-def _mean_path(tree):
-    """Comparisons that a decision tree makes for a training row, in the mean."""
-    nodes = tree.tree_
-    inner = nodes.children_left >= 0
-    return nodes.weighted_n_node_samples[inner].sum() / nodes.weighted_n_node_samples[0]
-
-
-def _leaves(stage):
-    """Parts of a stage that do work: the steps of pipelines, what is frozen, else the stage."""
-    if isinstance(stage, Pipeline):
-        for _, step in stage.steps:
-            yield from _leaves(step)
-    elif isinstance(stage, FrozenEstimator):
-        yield from _leaves(stage.estimator)
-    elif stage is not None and not isinstance(stage, str):
-        yield stage
-
-
-def _counter(leaf):
-    """Function from a leaf, once it is fitted, to its multiply-adds or None; None: no function."""
-    if hasattr(leaf, "count_multiply_adds"):
-        return lambda net: net.count_multiply_adds()
-    if is_skorch_net(leaf):  # a frozen one: others are wrapped
-        from skmsc.neural import NetStage
-
-        return lambda net: NetStage.of_fitted(net).count_multiply_adds()
-    if not type(leaf).__module__.startswith("sklearn."):
-        return None
-    return _COUNTS.get(type(leaf).__name__)
-
-
-def count_multiply_adds(estimator):
-    """Multiply-adds that a fitted stage spends on one row; None where they cannot be counted.
-
-    Counted are scalers, linear projections, linear classifiers, `GaussianNB`, `MLPClassifier`,
-    nets, and pipelines of these. For others it is the operations that a row is compared by:
-    the comparisons on its path through scikit-learn's trees, forests and
-    `GradientBoostingClassifier` (of a mean training row), the products of its distances to all
-    training rows (`KNeighborsClassifier`; an index computes fewer) or of its kernels with the
-    support vectors (`SVC`). One operation of theirs takes longer than one of a matrix product.
-    """
-    total = 0
-    for leaf in _leaves(estimator):
-        counter = _counter(leaf)
-        count = None if counter is None else counter(leaf)
-        if count is None:
-            return None
-        total += count
-    return round(total)
-
-
-def count_costs(stages):
-    """Multiply-adds of each fitted stage, or None when some stage's cannot be counted."""
-    counts = [count_multiply_adds(stage) for stage in stages]
-    return None if None in counts else np.array(counts, dtype=np.float64)
-
-
-def check_countable(pairs, policy):
-    """Raise when the cost of a stage, which the policy needs, will not be known after its fit."""
-    for name, stage in pairs:
-        if any(_counter(leaf) is None for leaf in _leaves(clone_stage(stage))):
-            raise ValueError(
-                f"{policy!r} needs the cost of every stage, and the multiply-adds of stage "
-                f"{name!r} cannot be counted: set stage_costs (measure_costs(X) gives seconds per "
-                "row)."
-            )
 
 
 def warn_of_resampling(name, stage):

@@ -29,7 +29,7 @@ class TrainingRows:
     stage_params : dict of str to dict
         Further parameters of each stage's fit, rows aligned with the training rows.
     held_out : tuple of (y, sample_weight) or None
-        Labels and weights of the held-out rows.
+        Labels and weights (ones where none were given) of the held-out rows.
     idx : ndarray of shape (n_training_rows,)
         Indices of the training rows among the rows given.
     n_given : int
@@ -130,10 +130,10 @@ def choose_training_rows(
     y,
     sample_weight,
     *,
-    labeled,
-    learn_unlabeled,
+    labeled=None,
+    learn_unlabeled=False,
     classes,
-    positive,
+    positive=None,
     cv,
     split_params,
     stage_params,
@@ -152,15 +152,16 @@ def choose_training_rows(
         Labels.
     sample_weight : ndarray of shape (n_samples,) or None
         Weights.
-    labeled : mask of shape (n_samples,)
-        Rows with a label. The others are split like these, but are never held out, nor trained on
-        when they are of a group that is held out, or behind held-out rows of a `TimeSeriesSplit`.
-    learn_unlabeled : bool
+    labeled : mask of shape (n_samples,), default=None
+        Rows with a label; None: all. The others are split like these, but are never held out, nor
+        trained on when they are of a group that is held out, or behind held-out rows of a
+        `TimeSeriesSplit`.
+    learn_unlabeled : bool, default=False
         Whether they stay.
     classes : ndarray of shape (n_classes,)
         Labels of the rows with a weight, sorted.
-    positive : int or None
-        Code of the positive class, of which some split must score a row.
+    positive : int, default=None
+        Code of the positive class, of which some split must score a row; None: there is none.
     cv : int, splitter or iterable
         As in `make_splits`.
     split_params : dict
@@ -191,6 +192,7 @@ def choose_training_rows(
     check_splitter(cv, split_params)
     seed, split_seed = rng.randint(np.iinfo(np.int32).max, size=2).tolist()
     used = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
+    labeled = np.ones(len(y), dtype=bool) if labeled is None else labeled
     held = np.empty(0, dtype=np.intp)
     if validation_fraction is not None:
         idx = np.flatnonzero(used & labeled)
@@ -209,7 +211,8 @@ def choose_training_rows(
     splits = [(fit, test) for fit, test in splits if labeled[train[test]].any()]
     if not learn_unlabeled:
         splits, train = restrict(splits, labeled[train]), train[labeled[train]]
-    X_held_out, *held_out = (take_rows(part, held) for part in (X, y, sample_weight))
+    X_held_out, y_held_out, weight = (take_rows(part, held) for part in (X, y, sample_weight))
+    held_out = (y_held_out, np.ones(held.size) if weight is None else weight)
     if train.size < n_given:
         stage_params = {
             name: _check_method_params(X, params, indices=train)
@@ -232,8 +235,7 @@ def choose_training_rows(
         X_held_out=X_held_out if held.size else None,
         **fitter_params,
     )
-    held_out = tuple(held_out) if held.size else None
-    return TrainingRows(fitter, stage_params, held_out, train, n_given, held)
+    return TrainingRows(fitter, stage_params, held_out if held.size else None, train, n_given, held)
 
 
 def _fitting(cv, y):

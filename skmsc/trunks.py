@@ -20,12 +20,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skmsc.costs import count_multiply_adds
 from skmsc.stages import (
-    count_multiply_adds,
     fit_stage,
     is_skorch_net,
     set_seeds,
     stage_input_tags,
+    thawed,
 )
 
 __all__ = []  # for the package's own use
@@ -221,10 +222,7 @@ def rows_above(trunk):
 
 def trunk_input_tags(trunk):
     """What a trunk accepts: (sparse, allow_nan)."""
-    if trunk is None:
-        trunk = _default_trunk()
-    if isinstance(trunk, FrozenEstimator):
-        return trunk_input_tags(trunk.estimator)
+    trunk = _default_trunk() if trunk is None else thawed(trunk)
     if isinstance(trunk, str) or _is_module(trunk):
         return isinstance(trunk, str), False
     sparse, allow_nan = stage_input_tags([trunk])
@@ -233,8 +231,7 @@ def trunk_input_tags(trunk):
 
 def _fills_gaps(trunk):
     """Whether a transformer that accepts nan may give features without."""
-    if isinstance(trunk, FrozenEstimator):
-        return _fills_gaps(trunk.estimator)
+    trunk = thawed(trunk)
     if isinstance(trunk, Pipeline):
         return any(_fills_gaps(step) for _, step in trunk.steps)
     return isinstance(trunk, (ColumnTransformer, FeatureUnion)) or "Imputer" in type(trunk).__name__
@@ -267,8 +264,9 @@ def _default_trunk():
 
 def _last(trunk):
     """What the features come from: the last step of pipelines, what is frozen."""
-    while isinstance(trunk, (Pipeline, FrozenEstimator)):
-        trunk = trunk.steps[-1][1] if isinstance(trunk, Pipeline) else trunk.estimator
+    trunk = thawed(trunk)
+    while isinstance(trunk, Pipeline):
+        trunk = thawed(trunk.steps[-1][1])
     return trunk
 
 
@@ -286,6 +284,7 @@ def _is_module(trunk):
 
 def _features(trunk, X):
     """Features of rows, as the fitted estimator gives them."""
+    trunk = thawed(trunk)
     if isinstance(trunk, str):
         return check_array(X, accept_sparse="csr", dtype=np.float64)
     if isinstance(trunk, Pipeline) and not hasattr(trunk, "transform"):
@@ -293,8 +292,6 @@ def _features(trunk, X):
             if step is not None and not isinstance(step, str):
                 X = step.transform(X)
         return _features(trunk.steps[-1][1], X)
-    if isinstance(trunk, FrozenEstimator):
-        return _features(trunk.estimator, X)
     if _is_module(trunk):
         from skmsc.neural._net_features import module_features
 

@@ -335,6 +335,36 @@ def test_bad_budgets(policy, time, error, message):
         cascade(PassBudget(0.3)).fit(X, Y).tune_thresholds(X, thresholds=policy, time=time)
 
 
+@pytest.mark.parametrize(
+    "time", [[0.0, 1e300], [-1.5e308, 1.5e308], [-(2**62), 2**62]], ids=["large", "floats", "ints"]
+)
+def test_times_too_far_apart_are_refused(time):
+    with pytest.raises(ValueError, match=r"time spans .* periods of per=1, too many to count"):
+        AlertBudget(5, per=1).per_row({"time": np.array(time)}, np.ones(2))
+
+
+def test_a_period_too_short_for_the_times_is_refused():
+    with pytest.raises(ValueError, match=r"time spans .* periods of per=1e-300, too many to count"):
+        AlertBudget(5, per=1e-300).per_row({"time": np.array([0.0, 1e300])}, np.ones(2))
+
+
+def test_a_time_beyond_integers_is_refused():
+    with pytest.raises(ValueError, match=r"time must be below 2\*\*63; got 9223372036854775808"):
+        AlertBudget(5, per=1).per_row({"time": np.array([1, 2**63], np.uint64)}, np.ones(2))
+
+
+def test_times_that_are_large_but_near_each_other():
+    time = 2**62 + np.array([0, 1, 5, 9])
+    read = AlertBudget(5, per=5).per_row({"time": time}, np.ones(4))
+    np.testing.assert_array_equal(read["period"], time // 5 - time[0] // 5)
+
+
+def test_the_time_of_a_row_without_weight_is_not_read():
+    read = AlertBudget(5, per=1).per_row({"time": np.array([3.0, 1e300, 4.0])}, np.array([1, 0, 1]))
+    np.testing.assert_array_equal(read["period"][[0, 2]], [0, 1])
+    np.testing.assert_array_equal(read["period_rows"][[0, 2]], [1, 1])
+
+
 def test_more_than_two_classes():
     with pytest.raises(ValueError, match="needs two classes; y has 3"):
         check_policy(AlertBudget(5), n_stages=2, n_classes=3, untouched=False, given=["time"])

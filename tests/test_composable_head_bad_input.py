@@ -33,6 +33,7 @@ from skmsc import (
     Agreement,
     ComposableHeadClassifier,
     CostBudget,
+    CostlyFeatures,
     FixedHead,
     ImprintHead,
     LDAHead,
@@ -156,21 +157,29 @@ def refuse(error, words, *, X=X, y=y, sample_weight=None, fit_params=None, **par
         ({"head": 5}, ValueError, ["head must be one of 'ridge'", "got 5"]),
         ({"head": "x"}, ValueError, ["head must be one of 'ridge'", "got 'x'"]),
         ({"head": RidgeHead}, ValueError, ["head must be", "object of", "RidgeHead"]),
-        ({"head": RidgeHead(alpha=0)}, ValueError, ["alpha of RidgeHead", "> 0", "got 0"]),
+        (
+            {"head": RidgeHead(alpha=0)},
+            ValueError,
+            ["alpha of RidgeHead", "(0, inf) or None", "got 0"],
+        ),
         ({"head": RidgeHead(alpha="a")}, ValueError, ["alpha of RidgeHead", "got 'a'"]),
         ({"head": RidgeHead(alpha=np.inf)}, ValueError, ["alpha of RidgeHead", "got inf"]),
         ({"head": RidgeHead(n_random_features=-1)}, ValueError, ["n_random_features", "-1"]),
         ({"head": RidgeHead(n_random_features=2.0)}, ValueError, ["n_random_features", "2.0"]),
-        ({"head": LDAHead(shrinkage=2)}, ValueError, ["shrinkage of LDAHead", "<= 1", "got 2"]),
+        (
+            {"head": LDAHead(shrinkage=2)},
+            ValueError,
+            ["shrinkage of LDAHead", "(0, 1] or None", "got 2"],
+        ),
         ({"head": ImprintHead(scale=-1)}, ValueError, ["scale of ImprintHead", "got -1"]),
         ({"head": LogisticHead(C=np.nan)}, ValueError, ["C of LogisticHead", "got nan"]),
         ({"head": LogisticHead(max_iter=0)}, ValueError, ["max_iter of LogisticHead", "got 0"]),
         ({"head": PairwiseHead(loss="x")}, ValueError, ["loss of PairwiseHead", "got 'x'"]),
         ({"head": FixedHead("x")}, ValueError, ["kind of FixedHead", "got 'x'"]),
         ({"head": FixedHead(n_rows=2)}, ValueError, ["2 rows", "5 classes", "n_rows"]),
-        ({"class_prior": "x"}, ValueError, ["class_prior must be one of 'train'", "got 'x'"]),
-        ({"proba": "x"}, ValueError, ["proba must be one of 'conditional'", "got 'x'"]),
-        ({"proba": ["open"]}, ValueError, ["proba must be one of 'conditional'", "['open']"]),
+        ({"class_prior": "x"}, ValueError, ["class_prior must be 'train'", "got 'x'"]),
+        ({"proba": "x"}, ValueError, ["proba must be 'conditional'", "got 'x'"]),
+        ({"proba": ["open"]}, ValueError, ["proba must be 'conditional'", "['open']"]),
         ({"proba": "open"}, ValueError, ["unknown_label and proba='open' go together"]),
         ({"unknown_label": 3}, ValueError, ["unknown_label and proba='open' go together"]),
         (
@@ -208,7 +217,7 @@ def refuse(error, words, *, X=X, y=y, sample_weight=None, fit_params=None, **par
             ["max_cost=0.5 cannot be met", "costs 1.0"],
         ),
         ({"thresholds": CostBudget(None)}, TypeError, ["max_cost must be a number", "None"]),
-        ({"on_violation": "x"}, ValueError, ["on_violation must be one of 'inf'", "got 'x'"]),
+        ({"on_violation": "x"}, ValueError, ["on_violation must be 'inf'", "got 'x'"]),
         ({"stage_costs": [1]}, ValueError, ["stage_costs must be", "'heads'", "[1]"]),
         ({"stage_costs": {"heads": 1}}, ValueError, ["stage_costs must hold", "'first_stage'"]),
         ({"stage_costs": [-1, 2]}, ValueError, ["stage_costs must be", "[-1, 2]"]),
@@ -217,7 +226,7 @@ def refuse(error, words, *, X=X, y=y, sample_weight=None, fit_params=None, **par
         ({"validation_fraction": True}, ValueError, ["validation_fraction", "got True"]),
         ({"validation_fraction": 0.999}, ValueError, ["validation_fraction=0.999 cannot be"]),
         ({"validation_fraction": None}, ValueError, ["validation_fraction=None leaves no rows"]),
-        ({"calibration": "sigmoid"}, ValueError, ["calibration must be one of 'temperature'"]),
+        ({"calibration": "sigmoid"}, ValueError, ["calibration must be 'temperature' or None"]),
         ({"replay_size": -1}, ValueError, ["replay_size must be an integer >= 0; got -1"]),
         ({"replay_size": 2.0}, ValueError, ["replay_size must be an integer >= 0; got 2.0"]),
         ({"replay_size": True}, ValueError, ["replay_size must be an integer >= 0; got True"]),
@@ -264,13 +273,13 @@ def test_a_trunk_whose_cost_cannot_be_counted_is_refused_before_any_fit():
             ["bytes is not supported"],
             marks=bytes_are_refused,
         ),
-        ({"y": np.full(N, 3)}, ValueError, ["two classes; y has 1 class: 3"]),
+        ({"y": np.full(N, 3)}, ValueError, ["two classes; got 1 class: [3]"]),
         ({"y": np.column_stack([y, y])}, ValueError, ["1d array"]),
         ({"sample_weight": -np.ones(N)}, ValueError, ["Negative values", "sample_weight"]),
         ({"sample_weight": np.full(N, np.nan)}, ValueError, ["sample_weight contains NaN"]),
         ({"sample_weight": np.ones(3)}, ValueError, ["sample_weight.shape == (3,)"]),
         ({"sample_weight": np.zeros(N)}, ValueError, ["ample"]),
-        ({"sample_weight": (y == 3) * 1.0}, ValueError, ["two classes; y has 1 class: 3"]),
+        ({"sample_weight": (y == 3) * 1.0}, ValueError, ["two classes; got 1 class: [3]"]),
         ({"fit_params": {"groups": y}}, ValueError, ["leaves no training row of the classes"]),
         ({"fit_params": {"groups": np.zeros(N)}}, ValueError, ["validation_fraction=0.1 cannot"]),
         ({"fit_params": {"groups": y[:5]}}, ValueError, ["inconsistent numbers of samples"]),
@@ -280,6 +289,29 @@ def test_a_trunk_whose_cost_cannot_be_counted_is_refused_before_any_fit():
 )
 def test_rows_to_fit_on(given, error, words):
     refuse(error, words, **given)
+
+
+def test_rows_in_groups_are_not_independent():
+    policy = Agreement(0.1, confidence=0.9)
+    groups = {"groups": np.arange(N) // 2}
+    refuse(ValueError, ["for independent rows only"], thresholds=policy, fit_params=groups)
+
+
+def test_a_budget_below_what_the_first_stage_fetches():
+    first = make_pipeline(CostlyFeatures(np.square, on=[0], cost=3.0), Untouchable())
+    params = {"first_stage": first, "stage_costs": [1, 2], "thresholds": CostBudget(3.5)}
+    refuse(
+        ValueError, ["max_cost=3.5", "the first stage runs on every row and costs 4.0"], **params
+    )
+
+
+@pytest.mark.parametrize("part", ["first_stage", "trunk"])
+def test_weights_of_a_part_alone(part):
+    parts = {"first_stage": GaussianNB(), "trunk": StandardScaler()}
+    with config_context(enable_metadata_routing=True):
+        parts[part].set_fit_request(sample_weight="amount")
+        words = [f"Stage '{part}' must get its weights from this classifier"]
+        refuse(ValueError, words, **parts, fit_params={"amount": np.ones(N)})
 
 
 # Labels -----------------------------------------------------------------------------------------

@@ -867,7 +867,7 @@ def test_weights_of_any_kind(kind):
         (WEIGHT[:5], r"sample_weight.shape == \(5,\)"),
         (np.column_stack([WEIGHT, WEIGHT]), "must be 1D"),
         (np.zeros(len(y)), "non-zero|zero for every row"),
-        (1.0 - y, "1 class: 0"),
+        (1.0 - y, r"1 class: \[0"),
     ],
     ids=["negative", "nan", "inf", "short", "2d", "zero", "one class left"],
 )

@@ -1125,8 +1125,10 @@ def test_a_frozen_early_stage_is_fetched_once(feedback, place):
 
 
 def test_a_frozen_stages_fetch_costs_too():
-    model = cascade(screen(), frozen(Bureau(), cost=5.0), stage_costs=[1, 2]).fit(X, Y)
-    np.testing.assert_array_equal(model.stage_costs_, [1, 7])
+    stage = frozen(Bureau(), cost=5.0)
+    for final in (stage, FrozenEstimator(stage)):
+        model = cascade(screen(), final, stage_costs=[1, 2]).fit(X, Y)
+        np.testing.assert_array_equal(model.stage_costs_, [1, 7])
 
 
 def test_a_frozen_stages_failing_fetch_is_told_with_its_name():

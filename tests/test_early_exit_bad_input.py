@@ -503,7 +503,7 @@ def test_rows(rows, error, words):
         (np.where(np.arange(N) == 3, np.inf, y), ["y contains infinity"]),
         (X[:, 0], ["continuous"]),
         (np.column_stack([y, y]), ["(120, 2)"]),
-        (ALL, ["EarlyExitClassifier needs at least two classes; y has 1 class: 1.0."]),
+        (ALL, ["EarlyExitClassifier needs at least two classes; got 1 class: [1.0]."]),
     ],
     ids=itertools.count(),
 )
@@ -525,7 +525,7 @@ def test_two_rows():
     [
         (NONE, ["ero"]),
         (-ALL, ["Negative values", "sample_weight"]),
-        (np.where(y == 1, ALL, NONE), ["y has 1 class: 1."]),
+        (np.where(y == 1, ALL, NONE), ["got 1 class: [1]."]),
         (np.full(N, np.nan), ["sample_weight contains NaN"]),
         (ALL[:5], ["sample_weight.shape == (5,)", "(120,)"]),
         (ALL[:, None], ["1D array"]),

@@ -435,7 +435,7 @@ class Untouchable(Column):
         raise AssertionError("a stage was fitted before the input was refused")
 
 
-NEGATIVE, NAN = np.where(np.arange(300) == 7, -1.0, COST), np.where(np.arange(300) == 7, np.nan, 1)
+NEGATIVE, NAN, HUGE = (np.where(np.arange(300) == 7, odd, COST) for odd in (-1.0, np.nan, 1e308))
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ NEGATIVE, NAN = np.where(np.arange(300) == 7, -1.0, COST), np.where(np.arange(30
         (ExpectedCost(None, 1), {"false_negative_cost": 3.0}, ValueError, r"got shape \(\)"),
         (ExpectedCost(None, 1), {"false_negative_cost": NEGATIVE}, ValueError, "-1.0 in row 7"),
         (ExpectedCost(None, 1), {"false_negative_cost": NAN}, ValueError, "nan in row 7"),
-        (ExpectedCost(None, 1), {"false_negative_cost": ["a"] * 300}, TypeError, "finite numbers"),
+        (ExpectedCost(None, 1), {"false_negative_cost": ["a"] * 300}, TypeError, "must be numbers"),
         (ExpectedCost(2, 1), {"false_negative_cost": COST}, ValueError, "leave one of the two out"),
         (ExpectedCost(-2, 1), {}, ValueError, "false_negative_cost must be .* >= 0.*; got -2"),
         (ExpectedCost(2, np.nan), {}, ValueError, "false_positive_cost must be .*; got nan"),
@@ -455,6 +455,9 @@ NEGATIVE, NAN = np.where(np.arange(300) == 7, -1.0, COST), np.where(np.arange(30
         (ExpectedCost(2, 1, stage_price=-1), {}, ValueError, "stage_price must be .*; got -1"),
         (ExpectedCost(2, 1, stage_price=None), {}, TypeError, "stage_price must be .*; got None"),
         (ExpectedCost(0, 1), {}, ValueError, "false_negative_cost=0 makes it free"),
+        (ExpectedCost(1e308, 1), {}, ValueError, r"at most 1e\+50, or None .*; got 1e\+308"),
+        (ExpectedCost(2, 1e308), {}, ValueError, "false_positive_cost must be .* at most 1e"),
+        (ExpectedCost(None, 1), {"false_negative_cost": HUGE}, ValueError, r"1e\+308 in row 7"),
     ],
 )
 def test_bad_costs(policy, given, error, message):
@@ -466,6 +469,22 @@ def test_bad_costs(policy, given, error, message):
     with pytest.raises(error, match=message):
         fitted.tune_thresholds(X, Y, thresholds=policy, **given)
     np.testing.assert_array_equal(fitted.thresholds_, before)
+
+
+def test_costs_at_the_bound_under_the_largest_weights():
+    weight = np.full(300, 1e250 / 301)
+    policy = ExpectedCost(1e50, 1e50)
+    one = cascade(policy).fit(X, Y, weight)
+    other = cascade(ExpectedCost(1, 1)).fit(X, Y)
+    np.testing.assert_allclose(one.thresholds_, other.thresholds_, rtol=1e-6)
+
+
+def test_stages_that_cost_more_than_a_sum_can_hold():
+    with pytest.raises(ValueError, match=r"stage_price must be .* at most 1e\+50; got 1e\+308"):
+        ExpectedCost(2, 1, stage_price=1e308).check(n_stages=2)
+    fitted = cascade(PassBudget(0.3), stage_costs=[1e300, 1e300]).fit(X, Y)
+    with pytest.raises(ValueError, match=r"stage_price=1\d+\.0 times .* at most 1e\+50"):
+        fitted.tune_thresholds(X, Y, thresholds=ExpectedCost(2, 1, stage_price=1e10))
 
 
 def test_costs_of_rows_without_weight_are_not_read():

@@ -369,7 +369,7 @@ def test_a_monitor_goes_on():
 @ALL
 def test_wrong_values_are_refused(make):
     model = make(on_stage_error="pass")
-    valid = "on_stage_error must be one of 'raise', 'answer_earlier', 'alert'; got 'pass'."
+    valid = "on_stage_error must be 'raise', 'answer_earlier' or 'alert'; got 'pass'."
     with pytest.raises(ValueError, match=valid):
         model.fit(X, y)
     assert not [name for name in vars(model) if name.endswith("_")]

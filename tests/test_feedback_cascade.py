@@ -442,8 +442,8 @@ def test_a_fit_that_fails_leaves_no_fitted_attributes():
     [
         ({"catch_threshold": 1.5}, "catch_threshold must be .* got 1.5"),
         ({"catch_threshold": "f1"}, "catch_threshold must be .* got 'f1'"),
-        ({"survivor_rate": 0}, r"survivor_rate must be None or a number in \(0, 1\]; got 0"),
-        ({"validation_fraction": 1.0}, r"validation_fraction .* \(0, 1\); got 1.0"),
+        ({"survivor_rate": 0}, r"survivor_rate must be a number in \(0, 1\] or None; got 0"),
+        ({"validation_fraction": 1.0}, r"validation_fraction .* \(0, 1\) or None; got 1.0"),
         (
             {"calibration": "platt"},
             "calibration must be 'sigmoid', 'isotonic', 'temperature' or None; got 'platt'",

@@ -1,15 +1,10 @@
-"""What a stage is: validation, weights, resampling, scores and costs."""
+"""What a stage is: validation, weights, resampling and scores."""
 
 import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.datasets import make_classification
-from sklearn.decomposition import PCA
 from sklearn.ensemble import (
-    BaggingClassifier,
-    ExtraTreesClassifier,
-    GradientBoostingClassifier,
-    HistGradientBoostingClassifier,
     RandomForestClassifier,
     VotingClassifier,
 )
@@ -18,18 +13,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClas
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
 
 from skmsc.neural import TabularNet
 from skmsc.stages import (
     StageScorer,
-    check_stage_costs,
     check_stages,
-    count_multiply_adds,
     fit_stage,
     systematic_resample,
     takes_weight,
@@ -67,29 +58,6 @@ def test_bad_stages_are_refused(stages, error, match):
 
 def test_dropped_stages_are_left_out():
     assert check_stages([("a", LR), ("b", "drop")], reserved=[]) == [("a", LR)]
-
-
-@pytest.mark.parametrize(
-    "costs, error",
-    [
-        ([1], ValueError),
-        ([1, -1], ValueError),
-        ([1, np.nan], ValueError),
-        ({"a": 1}, ValueError),
-        ("ab", TypeError),
-        (3.0, ValueError),
-    ],
-)
-def test_bad_costs_are_refused(costs, error):
-    with pytest.raises(error, match=r"stage_costs must (be|hold) one finite number >= 0 for each"):
-        check_stage_costs(costs, ["a", "b"])
-
-
-def test_costs_go_by_place_or_by_name():
-    np.testing.assert_array_equal(check_stage_costs([1, 2], ["a", "b"]), [1, 2])
-    np.testing.assert_array_equal(
-        check_stage_costs({"b": 2, "a": 1, "c": 3}, ["a", "b"], ["c"]), [1, 2]
-    )
 
 
 @pytest.mark.parametrize(
@@ -207,43 +175,6 @@ def test_float32_probabilities_keep_small_scores_apart():
     proba = StageScorer.of("a", Single().fit(X, Y), np.array([0, 1]))(X[:3])
     assert proba[0, 0] > proba[1, 0] and proba[2, 1] < 1
     np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-15)
-
-
-@pytest.mark.parametrize(
-    "stage, count",
-    [
-        (LR, 6),
-        (make_pipeline(StandardScaler(), LR), 12),
-        (make_pipeline(PCA(2), LR), 14),
-        (MLPClassifier((5,), max_iter=500, random_state=0), 35),
-        (FrozenEstimator(LogisticRegression().fit(X, Y)), 6),
-        (GaussianNB(), 24),
-        (make_pipeline(StandardScaler(), KNeighborsClassifier()), 6 + 6 * len(X)),
-        (HistGradientBoostingClassifier(), None),
-        (make_pipeline(StandardScaler(), BaggingClassifier()), None),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
-def test_multiply_adds_by_hand(stage, count):
-    assert count_multiply_adds(stage.fit(X, Y)) == count
-
-
-def test_multiply_adds_of_support_vectors():
-    svc = SVC().fit(X, Y)
-    assert count_multiply_adds(svc) == len(svc.support_) * (6 + 1)
-
-
-def test_a_trees_comparisons_are_those_on_the_paths_of_training_rows():
-    tree = DecisionTreeClassifier(random_state=0).fit(X, Y)
-    n_nodes = tree.decision_path(X).sum(axis=1)
-    assert count_multiply_adds(tree) == round(float((n_nodes - 1).mean()))
-
-
-@pytest.mark.parametrize("forest", [ExtraTreesClassifier(5), GradientBoostingClassifier()])
-def test_a_forests_comparisons_are_those_of_its_trees(forest):
-    trees = np.ravel(forest.set_params(random_state=0).fit(X, Y).estimators_)
-    per_tree = [(tree.decision_path(X.astype(np.float32)).sum(axis=1) - 1).mean() for tree in trees]
-    assert count_multiply_adds(forest) == pytest.approx(sum(per_tree), abs=0.5)
 
 
 def test_a_net_with_a_splitter_may_decline_weights():

@@ -257,7 +257,7 @@ def test_default_cap_gives_way_to_common_positives():
         (CostBudget(-1), ValueError, "max_cost must be a number >= 0; got -1"),
         (RecallFloor(0), ValueError, r"min_recall .* must be in \(0, 1\]; got 0"),
         (RecallFloor(of="all"), ValueError, "of must be 'caught' or 'positives'; got 'all'"),
-        (RecallFloor(confidence=1), ValueError, r"confidence must be None or .* \(0, 1\); got 1"),
+        (RecallFloor(confidence=1), ValueError, r"confidence must be .* \(0, 1\) or None; got 1"),
         (RecallFloor(0.9, confidence=0.9), ValueError, "set validation_fraction"),
         (Agreement(2), ValueError, "max_disagreement"),
     ],

@@ -1000,7 +1000,7 @@ class OnlyWeighs:
     "y, params, error, match",
     [
         (np.full(N, -1), {}, ValueError, "y holds no label: every row with a weight is .*=-1"),
-        (np.where(Y == 1, -1, Y), {}, ValueError, "at least two classes; y has 1 class: 0"),
+        (np.where(Y == 1, -1, Y), {}, ValueError, r"at least two classes; got 1 class: \[0\]"),
         (Y, {"unlabeled_label": np.nan}, ValueError, "a number other than nan.*; got nan"),
         (Y, {"unlabeled_label": True}, ValueError, "must be a string or a number.*; got True"),
         (Y, {"unlabeled_label": [-1]}, ValueError, r"a string or a number.*; got \[-1\]"),

@@ -55,7 +55,7 @@ class FinalCutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     --------
     ThresholdSearchCV : Finds thresholds and final cut together.
     sklearn.model_selection.FixedThresholdClassifier : Cuts `predict_proba` of all rows alike. With
-        a cut below 1/2 it may call rows positive that an early stage has rejected.
+        a cut below 1/2 it may call rows positive that an early stage has dismissed.
 
     Examples
     --------

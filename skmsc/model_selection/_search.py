@@ -10,7 +10,6 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
@@ -42,6 +41,7 @@ from skmsc.model_selection._replay import (
     pass_rate_and_cost,
     replaced,
 )
+from skmsc.model_selection._results import BILL, ResultTable, pareto_front
 from skmsc.splits import takes_time
 from skmsc.thresholds import row_metadata
 
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
     from skmsc._typing import Estimator, Rows, Splitter, Thresholds
 
-# What is told of every setting beside its scores; less is better.
-BILL = ("cost", "pass_rate")
 _SIGNS = {"<=": -1.0, ">=": 1.0}
 # Screen cuts that are tried where a scorer must see probabilities, each of which takes a while.
 _N_RANKED_CUTS = 50
@@ -154,6 +152,8 @@ class ThresholdSearchCV(BaseSearchCV):
     -----
     Every stage scores each test row once, also rows that some settings would not let reach it:
     `CostlyFeatures` are fetched for all of them.
+
+    It calls no callbacks of scikit-learn's, and warns where some are set on it.
 
     With `survivor_rate` and `CostlyFeatures` in the last stage the training of a cascade depends on
     whether thresholds look at the last stage's scores. Settings of both kinds take two fits a fold.
@@ -383,7 +383,7 @@ class ThresholdSearchCV(BaseSearchCV):
 
     # --- the search ---------------------------------------------------------------------------
     def _try_settings(self, fit_fold, scoring, splits, settings):
-        """Candidates and their `_Table` for a list of settings."""
+        """Candidates and their `ResultTable` for a list of settings."""
         n_splits = len(splits)
         if self.verbose > 0:
             print(f"Fitting each of {n_splits} folds once, for {len(settings)} settings")
@@ -396,10 +396,10 @@ class ThresholdSearchCV(BaseSearchCV):
             [{"fit_error": one["fit_error"]} for row in outcomes for one in row], self.error_score
         )
         candidates = {"__".join([*fit_fold.path, "thresholds"]): settings}
-        return candidates, _Table.of_outcomes(outcomes, self.error_score)
+        return candidates, ResultTable.of_outcomes(outcomes, self.error_score)
 
     def _try_pairs(self, fit_fold, scoring, splits):
-        """Candidates and their `_Table` for all pairs of cuts."""
+        """Candidates and their `ResultTable` for all pairs of cuts."""
         n_splits, scorers = len(splits), scoring.by_name()
         n_cuts, n_final_cuts = np.broadcast_to(self.n_cuts, 2).tolist()
         # Some scorers cannot be counted, which need not wait for the fits.
@@ -444,7 +444,7 @@ class ThresholdSearchCV(BaseSearchCV):
             "__".join([*path, "estimator", "thresholds"]): thresholds.repeat(shape[1]).tolist(),
             "__".join([*path, "final_cut"]): np.tile(final_cuts, shape[0]).tolist(),
         }
-        table = _Table(list(scorers), scores, {"fit_time": fit_time, "score_time": score_time})
+        table = ResultTable(list(scorers), scores, {"fit_time": fit_time, "score_time": score_time})
         return candidates, table.flat()
 
     def _choose(self, results, names):
@@ -452,7 +452,7 @@ class ThresholdSearchCV(BaseSearchCV):
         price = results.get("mean_test_cost", results["mean_test_pass_rate"])
         main = self.refit if isinstance(self.refit, str) else names[0]
         for_front = main if main in names else names[0]
-        self.pareto_front_ = _pareto_front(price, results[f"mean_test_{for_front}"])
+        self.pareto_front_ = pareto_front(price, results[f"mean_test_{for_front}"])
         if callable(self.refit):
             index = self._select_best_index(self.refit, None, results)
         elif self.refit is False and self.multimetric_:
@@ -668,99 +668,3 @@ def _try_setting(fold, scoring, setting):
         outcome["pass_rate"], outcome["cost"] = bill
     outcome["score_time"] = time.perf_counter() - start
     return outcome
-
-
-# --- results ----------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Table:
-    """Scores and times of all candidates, arrays of shape (n_candidates, n_splits).
-
-    `names` are those of the scorers; `scores` holds cost and pass rate, too.
-    """
-
-    names: list
-    scores: dict
-    times: dict
-
-    @classmethod
-    def of_outcomes(cls, outcomes, error_score):
-        """From dicts of shape (n_candidates, n_splits)."""
-        names = next(list(one["scores"]) for row in outcomes for one in row if "scores" in one)
-
-        def array(value):
-            return np.array([[value(one) for one in row] for row in outcomes], dtype=np.float64)
-
-        failed = dict.fromkeys(names, error_score)
-        scores = {n: array(lambda one, n=n: one.get("scores", failed)[n]) for n in names}
-        scores |= {n: array(lambda one, n=n: one.get(n, np.nan)) for n in BILL}
-        times = {n: array(lambda one, n=n: one[n]) for n in ("fit_time", "score_time")}
-        return cls(names, scores, times)
-
-    def flat(self):
-        """The same of arrays whose candidates have two axes."""
-        parts = [
-            {name: values.reshape(-1, values.shape[-1]) for name, values in part.items()}
-            for part in (self.scores, self.times)
-        ]
-        return _Table(self.names, *parts)
-
-    def format(self, candidates):
-        """``cv_results_`` for candidates, a dict of parameters to lists of values."""
-        results = {}
-        for name, values in self.times.items():
-            results[f"mean_{name}"], results[f"std_{name}"] = (
-                values.mean(axis=1),
-                values.std(axis=1),
-            )
-        for name, values in candidates.items():
-            results[f"param_{name}"] = _masked(values)
-        results["params"] = [
-            dict(zip(candidates, one, strict=True))
-            for one in zip(*candidates.values(), strict=True)
-        ]
-        for name, values in self.scores.items():
-            if name == "cost" and np.isnan(values).all():
-                continue  # not known
-            results |= {f"split{i}_test_{name}": column for i, column in enumerate(values.T)}
-            mean = np.average(values, axis=1)
-            results[f"mean_test_{name}"] = mean
-            results[f"std_test_{name}"] = values.std(axis=1)
-            results[f"rank_test_{name}"] = _rank(-mean if name in BILL else mean)
-            if name in self.names and not np.isfinite(mean).all():
-                warn(f"One or more of the test scores are non-finite: {mean}")
-        return results
-
-
-def _masked(values):
-    """Values of a parameter as a masked array, of objects unless they are plain numbers."""
-    try:
-        array = np.array(values)
-    except ValueError:  # of several lengths
-        array = None
-    if array is None or array.ndim != 1 or array.dtype.kind == "U":
-        array = np.empty(len(values), dtype=object)
-        for i, value in enumerate(values):
-            array[i] = value
-    return np.ma.MaskedArray(array, mask=np.zeros(len(values), dtype=bool))
-
-
-def _rank(mean):
-    """Ranks, 1 the highest; nan ties with the worst, all are 1 where all are nan."""
-    if np.isnan(mean).all():
-        return np.ones(mean.size, dtype=np.int32)
-    mean = np.nan_to_num(mean, nan=np.nanmin(mean) - 1)
-    return rankdata(-mean, method="min").astype(np.int32)
-
-
-def _pareto_front(price, score):
-    """Indices of the rows that no other beats, of low price and high score, cheapest first."""
-    known = np.flatnonzero(~np.isnan(price) & ~np.isnan(score))
-    if not known.size:
-        return known
-    _, at = np.unique(price[known], return_inverse=True)
-    best = np.full(at.max() + 1, -np.inf)
-    np.maximum.at(best, at, score[known])
-    cheaper = np.concatenate([[-np.inf], np.maximum.accumulate(best)[:-1]])
-    on_front = (score[known] == best[at]) & (score[known] > cheaper[at])
-    front = known[on_front]
-    return front[np.argsort(price[front], kind="stable")]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from skmsc._checks import is_number, no_half_fit
+from skmsc._checks import no_half_fit
 from skmsc._sklearn import Interval, StrOptions, is_dataframe
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._exit_training import FIRST, ExitNet
@@ -21,7 +21,7 @@ from skmsc.neural._exits import EXITS, MultiExitModule
 from skmsc.neural._modules import last_exit_proba, to_log_proba, to_proba
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
-from skmsc.neural._tabular_input import AUTO_VALIDATION, find_device, split_rows
+from skmsc.neural._tabular_input import find_device, split_rows, validation_share
 from skmsc.neural._tabular_net import PREDICT_ROWS, TabularNet
 
 if TYPE_CHECKING:
@@ -263,10 +263,7 @@ class MultiExitNet(TabularNet):
 
     def validation_share(self, n_rows: int) -> float | None:
         """Share of so many rows that `validation` would draw by chance; None: it would not."""
-        if is_number(self.validation):
-            return self.validation
-        automatic = isinstance(self.validation, str)
-        return AUTO_VALIDATION[1] if automatic and n_rows >= AUTO_VALIDATION[0] else None
+        return validation_share(self.validation, n_rows)
 
     def check_rows(self, X: Rows) -> None:
         """Raise for rows that the net would not take.
@@ -350,9 +347,7 @@ class MultiExitNet(TabularNet):
         """
         if is_dataframe(carry):
             carry = self._check_X(carry)
-        module, device = self.net_.module_, torch.device(self.net_.device)
-        if module.training:  # somebody trained `net_` by itself
-            module.eval()
+        module, device = self._ready_module()
         if isinstance(carry, Hidden):
             pieces = carry.features.split(PREDICT_ROWS)
         elif not carry.shape[0]:

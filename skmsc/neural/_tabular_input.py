@@ -8,9 +8,9 @@ from sklearn.utils import compute_class_weight
 
 from skmsc._checks import is_number
 from skmsc.neural._tabular_training import Parts
-from skmsc.splits import make_splits
+from skmsc.splits import check_all_train, make_splits
 
-AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
+_AUTO_VALIDATION = (100, 0.1)  # from so many rows on, validation="auto" takes such a part
 
 # What TabularNet sets itself and net_params may not hold: with all that begins so, or as it stands.
 _OWN_PREFIXES = ("module", "dataset", "iterator_train", "iterator_valid", "train_split")
@@ -141,15 +141,22 @@ def weigh_rows(codes, weight, used, classes, class_weight):
     return weight
 
 
+def validation_share(validation, n_rows):
+    """Share of so many rows that `validation` draws by chance; None: it draws none so."""
+    if isinstance(validation, str):  # "auto"
+        least, share = _AUTO_VALIDATION
+        return share if n_rows >= least else None
+    return validation if is_number(validation) else None
+
+
 def split_rows(validation, X, y, codes, used, *, classes, split_params, seed):
     """`Parts` of the rows in use that train and that validate; None: all rows train.
 
     `validation` is as TabularNet has it, but no tuple.
     """
     idx = np.flatnonzero(used)
-    if isinstance(validation, str):  # "auto"
-        least, share = AUTO_VALIDATION
-        validation = share if idx.size >= least else None
+    if isinstance(validation, str):
+        validation = validation_share(validation, idx.size)
     if validation is None:
         return None if idx.size == codes.size else Parts(idx, None)
     if is_number(validation):
@@ -164,12 +171,7 @@ def split_rows(validation, X, y, codes, used, *, classes, split_params, seed):
         raise ValueError(
             f"validation={shown(validation)} leaves none of {idx.size} rows to validate with."
         )
-    absent = np.setdiff1d(codes[idx], codes[fit_idx])
-    if absent.size:
-        raise ValueError(
-            f"validation={shown(validation)} leaves no training row of the classes "
-            f"{classes[absent].tolist()}."
-        )
+    check_all_train(f"validation={shown(validation)}", classes, codes[idx], codes[fit_idx])
     return Parts(fit_idx, valid_idx)
 
 

@@ -22,7 +22,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from skmsc._checks import check_weight, no_half_fit
+from skmsc._checks import check_two_classes, check_weight, no_half_fit
 from skmsc._sklearn import (
     Interval,
     StrOptions,
@@ -508,9 +508,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     def _run(self, X, function):
         """What a function of the module and a batch gives for rows, one float64 row for each."""
         X = self._check_X(X, reset=False)
-        module, device = self.net_.module_, torch.device(self.net_.device)
-        if module.training:  # somebody trained `net_` by itself
-            module.eval()
+        module, device = self._ready_module()
         output, start = None, 0
         with torch.inference_mode():
             for batch, _ in TensorBatches(Dataset(X), PREDICT_ROWS):
@@ -520,6 +518,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 output[start : start + len(part)] = part
                 start += len(part)
         return output
+
+    def _ready_module(self):
+        """The module, ready to predict, and the device where it is."""
+        module = self.net_.module_
+        if module.training:  # somebody trained `net_` by itself
+            module.eval()
+        return module, torch.device(self.net_.device)
 
     def _fit(
         self,
@@ -545,7 +550,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         if not going_on:
             present = y if weight is None else y[weight > 0]
-            self.classes_ = self._check_classes(np.unique(present))
+            self.classes_ = np.unique(present)
+            check_two_classes(self, self.classes_)
         codes, weight, used = self._weigh(y, weight)
         if weight is not None:
             weight = None if np.ptp(weight[used]) == 0 else weight / weight[used].mean()
@@ -611,7 +617,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """One epoch on some rows, with a net made for them or the last one."""
         self._check_parameters()
         if _check_partial_fit_first_call(self, classes):
-            self._check_classes(self.classes_)
+            check_two_classes(self, self.classes_)
         device = find_device(self.net_.device if going_on else self.device)
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
         codes, weight, used = self._weigh(y, weight)
@@ -774,14 +780,6 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         X, y = self._check_X(X, y, reset=reset)
         check_classification_targets(y)
         return X, y, None if sample_weight is None else check_weight(sample_weight, len(y))
-
-    def _check_classes(self, classes):
-        """The classes; raises where there is only one."""
-        if len(classes) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes; got 1 class: {classes.tolist()}."
-            )
-        return classes
 
     def _draw_seed(self):
         """Integer that all random numbers of a fit come from."""

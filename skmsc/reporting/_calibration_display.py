@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from skmsc._checks import check_column, check_stage, check_weight, find_pos_label
+from skmsc._checks import check_column, check_integer, check_stage, check_weight, find_pos_label
 from skmsc._sklearn import _num_samples
 from skmsc.reporting._drawing import check_labels_given, count, get_axes, label_ends, style
 from skmsc.reporting._table import binomial_interval, effective_size
@@ -99,8 +98,7 @@ class StageCalibrationDisplay:
             )
         if not ((predicted >= 0) & (predicted <= 1 + 1e-9)).all():
             raise ValueError("predicted must hold probabilities, numbers in [0, 1].")
-        if not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1:
-            raise ValueError(f"n_bins must be an integer >= 1; got {n_bins!r}.")
+        check_integer("n_bins", n_bins, 1)
         if stage_names is not None and len(stage_names) <= stage.max():
             raise ValueError(
                 f"stage_names must name all stages, {stage.max() + 1} at least; got "

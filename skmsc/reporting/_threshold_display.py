@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from skmsc._checks import check_column, check_weight
+from skmsc._checks import check_column, check_integer, check_weight
 from skmsc._sklearn import _num_samples
 from skmsc.reporting._drawing import check_labels_given, count, get_axes, style
 from skmsc.reporting._unwrap import unwrap
@@ -256,8 +256,7 @@ class ThresholdDisplay:
         -------
         self : ThresholdDisplay
         """
-        if not isinstance(bins, Integral) or bins < 2:
-            raise ValueError(f"bins must be an integer >= 2; got {bins!r}.")
+        check_integer("bins", bins, 2)
         ax, self.figure_ = get_axes(ax, self, (6.4, 3.8))
         self.ax_, cuts = ax, self.cuts or {}
         edges, logit = self._find_edges(list(cuts.values()), bins)

@@ -27,7 +27,7 @@ from skmsc.serving._net_graphs import exit_graphs, heads_graph, with_logs
 from skmsc.serving._rows import column
 from skmsc.serving._runtime import ExportedClassifier
 from skmsc.serving._scorer_graphs import scorer_graph, screen_graph, transformers_graph
-from skmsc.stages import costly_head
+from skmsc.stages import costly_head, thawed
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -189,9 +189,7 @@ def _stages(model, inputs):
 
 def _scored(scorer, inputs):
     """Graph of a stage without what it fetches, the `Fetch` and what fetches, or None twice."""
-    stage = scorer.estimator
-    if isinstance(stage, FrozenEstimator):
-        stage = stage.estimator
+    stage = thawed(scorer.estimator)
     head = costly_head(stage)
     if head is None:
         return scorer_graph(scorer, inputs), None, None

@@ -48,7 +48,70 @@ class Block:
     scale: np.ndarray | None = None
 
 
-class Graph:
+class Nodes:
+    """Nodes and constants of a graph, to which they are added one by one.
+
+    Parameters
+    ----------
+    nodes : list of onnx.NodeProto
+        Those that are there already; more are appended.
+    initializers : list of onnx.TensorProto
+        Likewise.
+    used : iterable of str, default=()
+        Names that no tensor to come may have.
+    """
+
+    def __init__(self, nodes, initializers, used=()):
+        self.onnx = optional("onnx")
+        self.nodes, self.initializers = nodes, initializers
+        self._constants, self._used, self._numbers = {}, set(used), count(1)
+
+    def add(self, op, *inputs, output=None, domain="", name=None, **attributes):
+        """Add a node with one output; the inputs are names of tensors, or arrays.
+
+        Returns the name of the output.
+        """
+        inputs = [i if isinstance(i, str) else self.constant(i) for i in inputs]
+        output = output or self._new_name(op)
+        self.nodes.append(
+            self.onnx.helper.make_node(
+                op, inputs, [output], name=name or output, domain=domain, **attributes
+            )
+        )
+        return output
+
+    def constant(self, value):
+        """Name of an initializer, the same one for equal arrays."""
+        value = np.asarray(value, order="C")
+        content = repr(value.tolist()) if value.dtype == object else value.tobytes()
+        key = (value.dtype.str, value.shape, content)
+        if key not in self._constants:
+            self._constants[key] = self._new_name("constant")
+            tensor = self.onnx.numpy_helper.from_array(value, self._constants[key])
+            self.initializers.append(tensor)
+        return self._constants[key]
+
+    def value_info(self, name, dtype, n_columns):
+        """Description of an input or output of shape (n_samples, n_columns)."""
+        return self.onnx.helper.make_tensor_value_info(name, self.element(dtype), [None, n_columns])
+
+    def element(self, dtype):
+        """Code of ONNX for a type of elements, one of `TYPES` or "float32"."""
+        kinds = self.onnx.TensorProto
+        return {
+            "float64": kinds.DOUBLE,
+            "float32": kinds.FLOAT,
+            "int64": kinds.INT64,
+            "bool": kinds.BOOL,
+            "str": kinds.STRING,
+        }[dtype]
+
+    def _new_name(self, kind):
+        """A name that no tensor has."""
+        return next(name for n in self._numbers if (name := f"/{kind}/{n}") not in self._used)
+
+
+class Graph(Nodes):
     """A graph of a stage, to which nodes are added.
 
     Parameters
@@ -69,9 +132,9 @@ class Graph:
     makes_infinity = False
 
     def __init__(self, inputs, stage):
-        self.onnx, self.stage = optional("onnx"), stage
+        super().__init__([], [])
+        self.stage = stage
         self._domains = {}  # of operators of embedded models, with their versions
-        self.nodes, self._constants, self._numbers = [], {}, count(1)
         if inputs.columns is None:
             self.table = [Block(MATRIX, inputs.n_features)]
         else:
@@ -81,35 +144,11 @@ class Graph:
                     raise self.refusal("inputs", f"a column cannot be named {name!r}")
 
     # --- nodes --------------------------------------------------------------------------------
-    def add(self, op, *inputs, domain="", name=None, **attributes):
-        """Add a node with one output; the inputs are names of tensors, or arrays.
-
-        Returns the name of the output.
-        """
-        inputs = [i if isinstance(i, str) else self.constant(i) for i in inputs]
-        output = f"/{op}/{next(self._numbers)}"
-        self.nodes.append(
-            self.onnx.helper.make_node(
-                op, inputs, [output], name=name or output, domain=domain, **attributes
-            )
-        )
-        return output
-
     def inner(self):
         """The graph inside a loop: nodes of its own, names and constants shared."""
         inner = copy(self)
         inner.nodes = []
         return inner
-
-    def constant(self, value):
-        """Name of an initializer, the same one for equal arrays."""
-        value = np.asarray(value, order="C")
-        content = repr(value.tolist()) if value.dtype == object else value.tobytes()
-        key = (value.dtype.str, value.shape, content)
-        if key not in self._constants:
-            name = f"/constant/{len(self._constants)}"
-            self._constants[key] = self.onnx.numpy_helper.from_array(value, name)
-        return self._constants[key].name
 
     def cast(self, x, dtype):
         """A tensor in another type, a NumPy name of it."""
@@ -243,7 +282,7 @@ class Graph:
         names = {MATRIX: self.matrix(table, owner)}
         graph = _renamed(model.graph, lambda name: names.get(name) or f"{prefix}/{name}")
         self.nodes.extend(graph.node)
-        self._constants.update({(prefix, t.name): t for t in graph.initializer})
+        self.initializers.extend(graph.initializer)
         return f"{prefix}/{output}"
 
     def model(self, inputs, output, tensor, n_columns):
@@ -256,32 +295,12 @@ class Graph:
         else:  # an input
             self.nodes.append(h.make_node("Identity", [tensor], [output]))
         if inputs.columns is None:
-            shape = [None, inputs.n_features]
-            given = [h.make_tensor_value_info(MATRIX, self.element("float64"), shape)]
+            given = [self.value_info(MATRIX, "float64", inputs.n_features)]
         else:
-            given = [
-                h.make_tensor_value_info(name, self.element(kind), [None, 1])
-                for name, kind in inputs.columns
-            ]
-        graph = h.make_graph(
-            self.nodes,
-            self.stage,
-            given,
-            [h.make_tensor_value_info(output, self.element("float64"), [None, n_columns])],
-            list(self._constants.values()),
-        )
+            given = [self.value_info(name, kind, 1) for name, kind in inputs.columns]
+        gives = [self.value_info(output, "float64", n_columns)]
+        graph = h.make_graph(self.nodes, self.stage, given, gives, self.initializers)
         return make_model(graph, self._domains)
-
-    def element(self, dtype):
-        """Code of ONNX for a type of elements, one of `TYPES` or "float32"."""
-        kinds = self.onnx.TensorProto
-        return {
-            "float64": kinds.DOUBLE,
-            "float32": kinds.FLOAT,
-            "int64": kinds.INT64,
-            "bool": kinds.BOOL,
-            "str": kinds.STRING,
-        }[dtype]
 
 
 _ONE = np.array(1.0)

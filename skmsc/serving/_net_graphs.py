@@ -4,16 +4,13 @@ What torch computes is written by torch's exporter, of the very functions that t
 what NumPy computes on top of it is added node by node. All weights are inside the graphs.
 """
 
-from itertools import count
-
 import numpy as np
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from skmsc.serving._graph import IR_VERSION, OPSET, Graph, chain, optional
+from skmsc.serving._graph import IR_VERSION, OPSET, Graph, Nodes, chain, optional
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
 from skmsc.stacking import _LIMIT
-from skmsc.stages import is_skorch_net
+from skmsc.stages import is_skorch_net, thawed
 from skmsc.training.heads import FixedHead, ImprintHead, _Head
 from skmsc.trunks import RandomReLU, _is_learned, _is_module
 
@@ -45,7 +42,7 @@ def net_graph(net, n_features, name):
     from skmsc.neural._net_stage import runs_plainly, with_module
     from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
 
-    net = _thawed(net)
+    net = thawed(net)
     if is_skorch_net(net):
         net = NetStage.of_fitted(net)
     if _is_ours(net, TabularNet, "predict_proba"):
@@ -133,7 +130,7 @@ def with_logs(graph, k):
     -------
     graph : onnx.ModelProto
     """
-    nodes = _Nodes(graph)
+    nodes = _Extension(graph)
     (scores,) = (output for output in graph.graph.output if output.name == SCORES)
     logs = nodes.add("Max", nodes.add("Log", SCORES), -1e3)  # -inf has no order
     _held_back(nodes, logs, f"logs_{k}")
@@ -163,9 +160,9 @@ def heads_graph(model, inputs):
     """
     name, head, lift = model._stage_names[-1], model.head_, model._trunk.lift
     before, last = _trunk_steps(model._trunk.estimator)
-    nodes, features = _Nodes(), MATRIX
+    nodes, features = _Extension(), MATRIX
     if last is not None:
-        nodes, features = _Nodes(_features_graph(last, inputs.n_features, name)), FEATURES
+        nodes, features = _Extension(_features_graph(last, inputs.n_features, name)), FEATURES
         del nodes.model.graph.output[:]
     else:
         width = model.coef_.shape[1] if lift is None else lift.directions_.shape[0]
@@ -201,7 +198,7 @@ def _recall(graph, weights, n_classes, is_last):
 
     `weights` are those of the stages' logs, the exit's own the last, (k + 1,).
     """
-    nodes, k = _Nodes(graph), len(weights) - 1
+    nodes, k = _Extension(graph), len(weights) - 1
     (own,) = (output for output in nodes.model.graph.output if output.name == "log_proba")
     own.name = SCORES
     for j in range(k):
@@ -253,9 +250,9 @@ def _trunk_steps(trunk):
 
     See `skmsc.trunks._features`.
     """
-    before, last = [], _thawed(trunk)
+    before, last = [], thawed(trunk)
     while isinstance(last, Pipeline):
-        *more, last = (_thawed(step) for _, step in last.steps)
+        *more, last = (thawed(step) for _, step in last.steps)
         before += more
     before = [step for step in before if step is not None and not isinstance(step, str)]
     if isinstance(last, str):
@@ -269,7 +266,7 @@ def _trunk_steps(trunk):
 def _features_graph(trunk, n_features, name):
     """Graph from "X" to the "features" of the end of a trunk, float64; see `_trunk_steps`."""
     if isinstance(trunk, RandomReLU):
-        nodes = _Nodes()
+        nodes = _Extension()
         nodes.take(MATRIX, len(trunk.directions_))
         _random_relu(nodes, trunk, MATRIX, FEATURES)
         return nodes.give(FEATURES, trunk.biases_.size)
@@ -306,13 +303,6 @@ def _features_graph(trunk, n_features, name):
 
 
 # --- graphs -------------------------------------------------------------------------------------
-def _thawed(estimator):
-    """What is inside frozen estimators."""
-    while isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    return estimator
-
-
 def _is_ours(net, cls, method):
     """Whether an estimator is of a class of ours and has the class's own method."""
     return isinstance(net, cls) and getattr(type(net), method) is getattr(cls, method)
@@ -343,8 +333,8 @@ def _take_columns(graph, inputs, name):
     return chain(table, graph)
 
 
-class _Nodes:
-    """A graph that grows node by node.
+class _Extension(Nodes):
+    """A graph that goes on from another one.
 
     Parameters
     ----------
@@ -354,7 +344,6 @@ class _Nodes:
 
     def __init__(self, model=None):
         onnx = optional("onnx")
-        self._helper, self._to_tensor = onnx.helper, onnx.numpy_helper.from_array
         self.model = onnx.ModelProto()
         if model is None:
             self.model.ir_version = IR_VERSION
@@ -363,43 +352,19 @@ class _Nodes:
         else:
             self.model.CopyFrom(model)
         graph = self.model.graph
-        self._used = {part.name for part in (*graph.input, *graph.initializer)}
-        self._used.update(name for node in graph.node for name in node.output)
+        used = {part.name for part in (*graph.input, *graph.initializer)}
+        used.update(name for node in graph.node for name in node.output)
+        super().__init__(graph.node, graph.initializer, used)
 
     def take(self, name, width):
         """Declare an input of shape (n, width), float64."""
-        self.model.graph.input.append(self._value(name, width))
-        self._used.add(name)
+        self.model.graph.input.append(self.value_info(name, "float64", width))
 
     def give(self, name, width):
         """Declare an output of shape (n, width), float64, and return the model."""
-        self.model.graph.output.append(self._value(name, width))
+        self.model.graph.output.append(self.value_info(name, "float64", width))
         return self.model
-
-    def add(self, kind, *inputs, output=None, **attributes):
-        """Add a node, whose inputs are names or constants; return the name of its output."""
-        names = [name if isinstance(name, str) else self._constant(name) for name in inputs]
-        output = self._new_name(kind) if output is None else output
-        self._used.add(output)
-        node = self._helper.make_node(kind, names, [output], **attributes)
-        self.model.graph.node.append(node)
-        return output
 
     def linear(self, x, coef, intercept, output=None):
         """Add ``x @ coef + intercept``; return the name of its output."""
         return self.add("Gemm", x, coef, intercept, output=output)
-
-    def _constant(self, value):
-        name = self._new_name("constant")
-        value = np.asarray(value, order="C")
-        self.model.graph.initializer.append(self._to_tensor(value, name))
-        return name
-
-    def _new_name(self, kind):
-        name = next(n for k in count() if (n := f"/{kind}/{k}") not in self._used)
-        self._used.add(name)
-        return name
-
-    def _value(self, name, width):
-        kind = self._helper.np_dtype_to_tensor_dtype(np.dtype("float64"))
-        return self._helper.make_tensor_value_info(name, kind, ["n", width])

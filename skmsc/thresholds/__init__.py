@@ -5,8 +5,9 @@ the last row is `-inf`, since the last stage always answers. A policy decides ho
 stage must be. For two classes an early stage may answer the negative class only and its confidence
 is that class's score; for more it may answer any class and its confidence is its largest score.
 
-Cuts lie midway between neighbouring distinct confidences. Rows that tie at a cut stay on the cheap
-side, so that a budget is never exceeded on the rows that it was set on.
+Cuts lie midway between neighbouring distinct confidences; one that answers all rows that it is
+about lies at the lowest of them. Rows that tie at a cut stay on the cheap side, so that a budget is
+never exceeded on the rows that it was set on.
 """
 
 from skmsc._acting import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import is_number, warn
+from skmsc._checks import check_bool, is_number, warn
 from skmsc._splitters import _check_time, _microseconds
 from skmsc.thresholds._cuts import SLACK, cut_below, cuts_by_loss
 from skmsc.thresholds._policies import capped, check_share
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from skmsc._typing import Duration, Floats
     from skmsc.thresholds import StageScores
+
+
+_MOST_PERIODS = 2.0**53  # up to which floats tell integers apart
 
 
 class AlertBudget(BaseEstimator):
@@ -128,8 +131,7 @@ class AlertBudget(BaseEstimator):
                 "D, h, min, s, ms, us), a numpy.timedelta64 of such a unit, a datetime.timedelta, "
                 f"or a number where time holds numbers; got {self.per!r}."
             )
-        if not isinstance(self.average, (bool, np.bool_)):
-            raise TypeError(f"average must be True or False; got {self.average!r}.")
+        check_bool("average", self.average)
         check_share(self, "min_kept", low_open=True)
         check_share(self, "max_pass_rate", optional=True)
 
@@ -152,10 +154,17 @@ class AlertBudget(BaseEstimator):
             raise TypeError(
                 f"time holds {kind}, such as {'1D' if dated else 1!r}; got {self.per!r}."
             )
-        period = times // size
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            period = times // size
         used = sample_weight > 0
-        first = period[used].min()
-        period = (period - first).astype(np.int64)
+        first, last = (float(end) for end in (period[used].min(), period[used].max()))
+        if not last - first < _MOST_PERIODS:
+            raise ValueError(
+                f"time spans {last - first:.2g} periods of per={self.per!r}, too many to count: "
+                "give a longer period, or times in another unit."
+            )
+        period[~used] = period[used].min()  # nothing is read of these rows
+        period = (period - period.min()).astype(np.int64)
         _, code = np.unique(period, return_inverse=True)
         return {"period": period, "period_rows": np.bincount(code, sample_weight)[code]}
 

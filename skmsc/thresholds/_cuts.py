@@ -25,7 +25,11 @@ def tail_sums(confidence, *loads):
 
 
 def cut_below(values, j):
-    """Cut that answers the j highest of the distinct confidences, midway to the next."""
+    """Cut that answers the j highest of the distinct confidences, midway to the next.
+
+    Where all are answered there is no next one, and it is the lowest: what would be lower was not
+    seen.
+    """
     if j == 0:
         return np.inf
     if j == values.size:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from skmsc._typing import Floats
     from skmsc.thresholds import StageScores
 
+# Costs up to which all sums over rows are finite, whatever their weights.
+_MOST_COST = 1e50
+
 # Distinct scores of each of two stages up to which all pairs of cuts are compared: 8 MB a table.
 _MOST_LEVELS = 1024
 
@@ -124,23 +127,33 @@ class ExpectedCost(BaseEstimator):
             advice = ""
             if name != "stage_price":
                 advice = f", or None for costs of each row, which fit takes as {name}"
-            valid = f"{name} must be a finite number >= 0{advice}; got {value!r}."
+            valid = f"{name} must be a number >= 0, at most {_MOST_COST:g}{advice}; got {value!r}."
             if not is_number(value):
                 raise TypeError(valid)
-            if not 0 <= value < np.inf:
+            if not 0 <= value <= _MOST_COST:
                 raise ValueError(valid)
         if self.false_negative_cost == 0:
             raise ValueError(
                 "false_negative_cost=0 makes it free to miss every positive, so that no row should "
                 "pass; give it a cost."
             )
+        if stage_costs is not None:
+            self.check_known(n_stages, stage_costs)
 
     def check_known(self, n_stages: int, stage_costs: Floats | None) -> None:
-        """Raise when running has a price and the costs are not known."""
-        if self.needs_costs and stage_costs is None:
+        """Raise when running has a price and the costs are not known, or too large to add up."""
+        if not self.needs_costs:
+            return
+        if stage_costs is None:
             raise ValueError(
                 f"{self!r} needs the cost of every stage, and it could not be counted: set "
                 "stage_costs, or stage_price=0."
+            )
+        if max(stage_costs) > _MOST_COST / self.stage_price:
+            raise ValueError(
+                f"stage_price={self.stage_price} times the largest of the stage costs "
+                f"{list(map(float, stage_costs))} must be at most {_MOST_COST:g}: give them in "
+                "larger units."
             )
 
     def per_row(
@@ -193,18 +206,19 @@ class ExpectedCost(BaseEstimator):
 
 
 def check_costs(name, costs, sample_weight):
-    """Costs of the rows as an array of shape (n_samples,), finite and >= 0 where rows have weight.
+    """Costs of the rows as an array of shape (n_samples,), valid where rows have weight.
 
     Raises
     ------
     TypeError, ValueError
         When they are no numbers, of another length, or not valid.
     """
-    valid = f"{name} must be finite numbers >= 0 of shape ({sample_weight.size},), one for each row"
+    shape = f"({sample_weight.size},)"
+    valid = f"{name} must be numbers >= 0, at most {_MOST_COST:g}, of shape {shape}, one a row"
     array = as_numbers(costs, f"{valid}; got {type(costs).__name__}.")
     if array.shape != sample_weight.shape:
         raise ValueError(f"{valid}; got shape {array.shape}.")
-    wrong = ~((array >= 0) & (array < np.inf)) & (sample_weight > 0)
+    wrong = ~((array >= 0) & (array <= _MOST_COST)) & (sample_weight > 0)
     if wrong.any():
         first = int(wrong.argmax())
         raise ValueError(f"{valid}; {wrong.sum()} are not, such as {array[first]} in row {first}.")

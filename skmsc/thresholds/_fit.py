@@ -47,10 +47,9 @@ def fit_thresholds(thresholds, scores):
         thresholds = _default_policy(scores)
     if not hasattr(thresholds, "find_thresholds"):
         return _matrix_from_numbers(np.asarray(thresholds, dtype=np.float64), scores)
-    if getattr(thresholds, "confidence", None) is not None:
-        if not scores.untouched:
-            raise ValueError(_NEEDS_UNTOUCHED.format(thresholds))
-        check_independent(thresholds, scores.sample_weight)
+    if getattr(thresholds, "confidence", None) is not None and not scores.untouched:
+        raise ValueError(_NEEDS_UNTOUCHED.format(thresholds))
+    check_independent(thresholds, scores.sample_weight)
     _warn_about_ties(scores)
     return thresholds.find_thresholds(scores)
 
@@ -151,7 +150,7 @@ def refuse_blind_raise(policy, old, new, scores):
     if policy is None:
         blind = scores.negative is not None  # a recall floor
     else:
-        blind = getattr(policy, "is_blind_without_rejects", False)
+        blind = getattr(policy, "needs_dismissed", False)
     if not blind:
         return
     c = 0 if scores.negative is None else scores.negative
@@ -197,16 +196,24 @@ def _matrix_from_numbers(values, scores):
 
 
 def check_independent(policy, sample_weight, groups=None):
-    """Refuse a promise of confidence on rows that are not equal, independent draws."""
+    """Refuse a promise of confidence on rows that are not equal, independent draws.
+
+    Rows of weight 0 are as good as absent.
+    """
+    if getattr(policy, "confidence", None) is None:
+        return
     if groups is not None:
         raise ValueError(
             f"{policy!r} promises its confidence for independent rows only, and rows of one group "
             "are not: fit without confidence, then call tune_thresholds with one row of each group."
         )
-    if sample_weight is not None and np.ptp(sample_weight) > SLACK * sample_weight.max():
+    if sample_weight is None:
+        return
+    weight = sample_weight[sample_weight > 0]
+    if np.ptp(weight) > SLACK * weight.max():
         raise ValueError(
             f"{policy!r} promises its confidence for equally weighted rows only; got sample_weight "
-            f"between {sample_weight.min()} and {sample_weight.max()}."
+            f"between {weight.min()} and {weight.max()}."
         )
 
 

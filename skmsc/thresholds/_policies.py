@@ -9,7 +9,14 @@ from scipy.stats import binom
 from sklearn.base import BaseEstimator
 
 from skmsc._acting import eager_stage
-from skmsc._checks import as_numbers, is_number, warn
+from skmsc._checks import (
+    as_numbers,
+    check_bool,
+    check_choice,
+    check_number,
+    is_number,
+    warn,
+)
 from skmsc.thresholds._cuts import (
     SLACK,
     cut_for_loss,
@@ -71,7 +78,7 @@ class PassBudget(BaseEstimator):
 
     def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
-        _check_spread(self)
+        check_choice("spread", self.spread, ("geometric", "agreement", None))
         if is_number(self.max_pass_rate):
             check_share(self, "max_pass_rate")
             return
@@ -136,7 +143,7 @@ class CostBudget(BaseEstimator):
 
     def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
-        _check_spread(self)
+        check_choice("spread", self.spread, ("geometric", "agreement", None))
         if not is_number(self.max_cost):
             raise TypeError(f"max_cost must be a number >= 0; got {self.max_cost!r}.")
         if not self.max_cost >= 0:
@@ -212,7 +219,7 @@ class RecallFloor(BaseEstimator):
 
     Notes
     -----
-    With n positives, reject below the k-th smallest of their scores, with k the largest number for
+    With n positives, dismiss below the k-th smallest of their scores, with k the largest number for
     which a binomial variable of n trials and chance 1 - `min_recall` is at most k - 1 with
     probability at most 1 - `confidence`: the usual tolerance bound from order statistics (S. S.
     Wilks, Determination of sample sizes for setting tolerance limits, Annals of Mathematical
@@ -229,7 +236,7 @@ class RecallFloor(BaseEstimator):
     """
 
     needs_two_classes = True
-    is_blind_without_rejects = True
+    needs_dismissed = True
 
     def __init__(
         self,
@@ -247,9 +254,8 @@ class RecallFloor(BaseEstimator):
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         check_share(self, "min_recall", low_open=True)
         check_share(self, "max_pass_rate", optional=True)
-        _check_confidence(self)
-        if self.of not in ("caught", "positives"):
-            raise ValueError(f"of must be 'caught' or 'positives'; got {self.of!r}.")
+        check_number("confidence", self.confidence, "(0, 1)", optional=True)
+        check_choice("of", self.of, ("caught", "positives"))
         if self.confidence is not None and self.min_recall == 1:
             raise ValueError("min_recall=1 cannot be promised with any confidence; lower it.")
 
@@ -350,9 +356,8 @@ class Agreement(BaseEstimator):
     def check(self, *, n_stages: int, stage_costs: Floats | None = None) -> None:
         """Validate the parameters, for so many stages of such costs (None: unknown)."""
         check_share(self, "max_disagreement")
-        if not isinstance(self.per_class, (bool, np.bool_)):
-            raise TypeError(f"per_class must be True or False; got {self.per_class!r}.")
-        _check_confidence(self)
+        check_bool("per_class", self.per_class)
+        check_number("confidence", self.confidence, "(0, 1)", optional=True)
         if self.confidence is not None and self.max_disagreement == 0:
             raise ValueError("max_disagreement=0 cannot be promised with any confidence; raise it.")
 
@@ -492,14 +497,8 @@ def capped(thresholds, scores, cap, kept, need, what):
 
 
 def _spreads_by_agreement(policy, scores):
-    """Whether all stages answer at one level of agreement; two stages have one cut either way."""
+    """Whether all stages answer at one price of agreement; two stages have one cut either way."""
     return scores.n_stages > 2 and (policy.spread or scores.spread) == "agreement"
-
-
-def _check_spread(policy):
-    """Raise unless `spread` is known."""
-    if policy.spread not in (None, "geometric", "agreement"):
-        raise ValueError(f"spread must be 'geometric', 'agreement' or None; got {policy.spread!r}.")
 
 
 def check_share(policy, name, *, low_open=False, optional=False):
@@ -512,12 +511,3 @@ def check_share(policy, name, *, low_open=False, optional=False):
         raise TypeError(f"{name} of {policy!r} must be a number in {interval}; got {value!r}.")
     if not 0 <= value <= 1 or (low_open and value == 0):
         raise ValueError(f"{name} of {policy!r} must be in {interval}; got {value!r}.")
-
-
-def _check_confidence(policy):
-    """Raise unless `confidence` is None or a number in (0, 1)."""
-    value = policy.confidence
-    if value is None:
-        return
-    if not is_number(value) or not 0 < value < 1:
-        raise ValueError(f"confidence must be None or a number in (0, 1); got {value!r}.")

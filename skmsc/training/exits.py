@@ -11,12 +11,11 @@ first. Nothing here imports torch: the formulas are methods of the tensors.
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import is_number
+from skmsc._checks import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,8 +74,8 @@ class FocalWeights(BaseEstimator):
 
     def check(self) -> None:
         """Validate the parameters."""
-        _check_number(self, "strength", low=0, high=1)
-        _check_number(self, "gamma", low=0, open_low=True)
+        _check_number(self, "strength", "[0, 1]")
+        _check_number(self, "gamma", "(0, inf)")
 
     def start(self, seed: int) -> FocalWeights:
         """What weighs the rows in one training: this."""
@@ -121,9 +120,9 @@ class SurvivorWeights(BaseEstimator):
 
     def check(self) -> None:
         """Validate the parameters."""
-        _check_number(self, "strength", low=0, high=1)
-        _check_number(self, "pass_rate", low=0, high=1, open_low=True, open_high=True)
-        _check_number(self, "temperature", low=0, open_low=True)
+        _check_number(self, "strength", "[0, 1]")
+        _check_number(self, "pass_rate", "(0, 1)")
+        _check_number(self, "temperature", "(0, inf)")
 
     def start(self, seed: int) -> SurvivorWeights:
         """What weighs the rows in one training: this."""
@@ -214,15 +213,12 @@ class LearnedWeights(BaseEstimator):
 
     def check(self) -> None:
         """Validate the parameters."""
-        _check_number(self, "eps", low=0, high=1, open_low=True)
-        if self.centre not in ("col", "row", "mat"):
-            raise ValueError(f"centre must be 'col', 'row' or 'mat'; got {self.centre!r}.")
-        _check_number(self, "exit_share", low=0, open_low=True)
+        _check_number(self, "eps", "(0, 1]")
+        check_choice("centre", self.centre, ("col", "row", "mat"))
+        _check_number(self, "exit_share", "(0, inf)")
         for name in ("every", "n_hidden"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} of {self!r} must be an integer >= 1; got {value!r}.")
-        _check_number(self, "lr", low=0, open_low=True)
+            check_integer(f"{name} of {self!r}", getattr(self, name), 1)
+        _check_number(self, "lr", "(0, inf)")
 
     def start(self, seed: int) -> Any:
         """What weighs the rows in one training: a new weight network."""
@@ -291,15 +287,6 @@ def _mixed(emphasis, strength):
     return 1 - strength + strength * emphasis / mean.clamp(min=1e-12)
 
 
-def _check_number(strategy, name, *, low, high=None, open_low=False, open_high=False):
+def _check_number(strategy, name, interval):
     """Raise unless a parameter is a number in an interval."""
-    value = getattr(strategy, name)
-    valid = is_number(value) and (low < value if open_low else low <= value)
-    if valid and high is not None:
-        valid = value < high if open_high else value <= high
-    if not valid or value == float("inf"):
-        top = "inf)" if high is None else f"{high}{')' if open_high else ']'}"
-        raise ValueError(
-            f"{name} of {strategy!r} must be a number in {'(' if open_low else '['}{low}, {top}; "
-            f"got {value!r}."
-        )
+    check_number(f"{name} of {strategy!r}", getattr(strategy, name), interval)

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import as_numbers, is_number
+from skmsc._checks import as_numbers, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -286,7 +286,7 @@ class GainFeedback(BaseEstimator):
     Let ``V_j`` be the cost that a row still causes when it reaches stage j, ``c_j`` the cost of
     running it and ``q_j`` its soft decision to pass (for the last stage: to call it positive).
     After the last stage ``V = C_FP (1 - y)`` for a row called positive; before,
-    ``V_j = c_j + q_j V_{j+1} + (1 - q_j) C_FN y``. Rejecting a row at the stage before j costs
+    ``V_j = c_j + q_j V_{j+1} + (1 - q_j) C_FN y``. Dismissing a row at the stage before j costs
     ``C_FN y``, so passing it gains ``D = C_FN y - V_j``: the target is ``D > 0``, the weight
     ``|D|``, scaled to mean 1. An intermediate stage trained by gain passes at a score of 1/2.
 
@@ -444,10 +444,8 @@ class AutoFeedback(BaseEstimator):
 
     def check(self, stage_costs: StageCosts = None, unlabeled: bool = False) -> None:
         """Validate the parameters; see `check_feedback`."""
-        if not is_number(self.pass_rate) or not 0 < self.pass_rate < 1:
-            raise ValueError(f"pass_rate must be a number in (0, 1); got {self.pass_rate!r}.")
-        if not is_number(self.margin) or not 0 <= self.margin < np.inf:
-            raise ValueError(f"margin must be a finite number >= 0; got {self.margin!r}.")
+        check_number("pass_rate", self.pass_rate, "(0, 1)")
+        check_number("margin", self.margin, "[0, inf)")
         if not isinstance(self.candidates, (list, tuple)) or not self.candidates:
             raise ValueError(
                 f"candidates must be a list of feedbacks to compare with 'none'; got "
@@ -470,12 +468,7 @@ def _soft_decision(proba, threshold, temperature):
 
 
 def _check_common(strategy):
-    """Raise unless 0 <= strength <= 1, temperature > 0 and unlabeled_weight >= 0."""
-    strength, temperature = strategy.strength, strategy.temperature
-    if not is_number(strength) or not 0 <= strength <= 1:
-        raise ValueError(f"strength must be a number in [0, 1]; got {strength!r}.")
-    if not is_number(temperature) or not 0 < temperature < np.inf:
-        raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}.")
-    weight = strategy.unlabeled_weight
-    if not is_number(weight) or not 0 <= weight < np.inf:
-        raise ValueError(f"unlabeled_weight must be a finite number >= 0; got {weight!r}.")
+    """Raise unless the parameters that both strategies have are valid."""
+    check_number("strength", strategy.strength, "[0, 1]")
+    check_number("temperature", strategy.temperature, "(0, inf)")
+    check_number("unlabeled_weight", strategy.unlabeled_weight, "[0, inf)")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from scipy.optimize import linear_sum_assignment, minimize, minimize_scalar
 from scipy.special import expit, logsumexp, softmax
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import check_choice, is_number
+from skmsc._checks import check_bool, check_choice, check_integer, check_number
 from skmsc.fixed_rows import KINDS, fixed_rows
 
 if TYPE_CHECKING:
@@ -242,12 +241,8 @@ class RidgeHead(_StatisticsHead):
 
     def check(self) -> None:
         """Validate the parameters."""
-        _check_positive(self, "alpha", optional=True)
-        value = self.n_random_features
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-            raise ValueError(
-                f"n_random_features of RidgeHead must be an integer >= 0; got {value!r}."
-            )
+        _check_number(self, "alpha", "(0, inf)", optional=True)
+        check_integer("n_random_features of RidgeHead", self.n_random_features, 0)
 
     def _solve(self, statistics, weight, alpha):
         count, mean, scatter, share, varies = _pooled(statistics, weight)
@@ -316,7 +311,7 @@ class LDAHead(_StatisticsHead):
 
     def check(self) -> None:
         """Validate the parameters."""
-        _check_positive(self, "shrinkage", optional=True, most=1.0)
+        _check_number(self, "shrinkage", "(0, 1]", optional=True)
 
     def _solve(self, statistics, weight, shrinkage):
         count, mean, scatter, share, varies = _pooled(statistics, weight)
@@ -372,7 +367,7 @@ class ImprintHead(_StatisticsHead):
 
     def check(self) -> None:
         """Validate the parameters."""
-        _check_positive(self, "scale", optional=True)
+        _check_number(self, "scale", "(0, inf)", optional=True)
 
     def _solve(self, statistics, weight, scale):
         mass = weight * [s.count for s in statistics]
@@ -413,11 +408,9 @@ class LogisticHead(_TrainedHead):
 
     def check(self) -> None:
         """Validate the parameters."""
-        _check_positive(self, "C")
-        _check_positive(self, "tol")
-        value = self.max_iter
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"max_iter of LogisticHead must be an integer >= 1; got {value!r}.")
+        _check_number(self, "C", "(0, inf)")
+        _check_number(self, "tol", "(0, inf)")
+        check_integer("max_iter of LogisticHead", self.max_iter, 1)
 
     def train(
         self,
@@ -515,15 +508,10 @@ class PairwiseHead(_TrainedHead):
         """Validate the parameters."""
         check_choice("keep of PairwiseHead", self.keep, ("difference", "positive"))
         check_choice("loss of PairwiseHead", self.loss, ("softmax", "sigmoid", "softmax_bce"))
-        _check_positive(self, "lr")
+        _check_number(self, "lr", "(0, inf)")
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} of PairwiseHead must be an integer >= 1; got {value!r}.")
-        if not isinstance(self.correct_prior, (bool, np.bool_)):
-            raise TypeError(
-                f"correct_prior of PairwiseHead must be True or False; got {self.correct_prior!r}."
-            )
+            check_integer(f"{name} of PairwiseHead", getattr(self, name), 1)
+        check_bool("correct_prior of PairwiseHead", self.correct_prior)
 
     def train(
         self,
@@ -621,11 +609,7 @@ class FixedHead(_TrainedHead):
     def check(self) -> None:
         """Validate the parameters."""
         check_choice("kind of FixedHead", self.kind, KINDS)
-        value = self.n_rows
-        if value is None:
-            return
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"n_rows of FixedHead must be an integer >= 1 or None; got {value!r}.")
+        check_integer("n_rows of FixedHead", self.n_rows, 1, optional=True)
 
     def check_room(self, n_classes: int) -> None:
         """Raise unless there are rows for so many classes."""
@@ -781,15 +765,7 @@ def _unit(rows):
     return rows / np.where(length == 0, 1.0, length)[:, None]
 
 
-def _check_positive(head, name, *, optional=False, most=np.inf):
-    """Raise unless a parameter is a finite number > 0, or None where that is allowed."""
-    value = getattr(head, name)
-    if value is None and optional:
-        return
-    if not is_number(value) or not 0 < value <= most or not np.isfinite(value):
-        bound = "" if most == np.inf else f" and <= {most:g}"
-        other = " or None" if optional else ""
-        raise ValueError(
-            f"{name} of {type(head).__name__} must be a finite number > 0{bound}{other}; got "
-            f"{value!r}."
-        )
+def _check_number(head, name, interval, *, optional=False):
+    """Raise unless a parameter is a number in an interval, or None where that is allowed."""
+    where = f"{name} of {type(head).__name__}"
+    check_number(where, getattr(head, name), interval, optional=optional)

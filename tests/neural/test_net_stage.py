@@ -10,8 +10,8 @@ from sklearn.frozen import FrozenEstimator
 torch = pytest.importorskip("torch")
 skorch = pytest.importorskip("skorch")
 
+from skmsc.costs import count_multiply_adds  # noqa: E402
 from skmsc.neural import NetStage, TensorBatches  # noqa: E402
-from skmsc.stages import count_multiply_adds  # noqa: E402
 
 X, Y = make_classification(240, n_features=6, n_informative=4, random_state=0)
 

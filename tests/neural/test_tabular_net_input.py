@@ -226,7 +226,7 @@ def test_classes_are_sorted_whatever_comes_first():
         (np.eye(2)[Y], "y should be a 1d array, got an array of shape (240, 2) instead"),
         (np.where(Y == 1, 1.0, np.nan), "Input y contains NaN"),
         (np.where(Y == 1, 1.0, np.inf), "Input y contains infinity"),
-        (np.zeros(240), "TabularNet needs at least 2 classes; got 1 class: ["),
+        (np.zeros(240), "TabularNet needs at least two classes; got 1 class: ["),
         (Y[:5], "inconsistent numbers of samples: [240, 5]"),
         (None, "requires y to be passed, but the target y is None"),
     ],
@@ -679,7 +679,7 @@ def test_a_callable_gets_the_parameters_that_it_names():
         (-W, "Negative values in data passed to `sample_weight`"),
         (np.where(W > 1, np.nan, W), "Input sample_weight contains NaN"),
         (np.where(W > 1, np.inf, W), "Input sample_weight contains infinity"),
-        (1.0 * (Y == 0), "TabularNet needs at least 2 classes; got 1 class: ["),
+        (1.0 * (Y == 0), "TabularNet needs at least two classes; got 1 class: ["),
     ],
     ids=["short", "two columns", "negative", "nan", "inf", "one class left"],
 )
@@ -751,7 +751,7 @@ def test_the_first_partial_fit_needs_the_classes():
 
 def test_partial_fit_needs_two_classes():
     net = untrained()
-    with pytest.raises(ValueError, match="TabularNet needs at least 2 classes; got 1 class"):
+    with pytest.raises(ValueError, match="TabularNet needs at least two classes; got 1 class"):
         net.partial_fit(X, np.zeros(240), classes=[0])
     assert fitted_attributes(net) == []
 

@@ -443,7 +443,7 @@ def test_on_stage_error_is_exported(exported, tmp_path):
     assert serving.load(tmp_path / "m").on_stage_error == "alert"
     *_, path = exported("exits, margin")
     for fate in ("alert", "ignore"):
-        with pytest.raises(ValueError, match=r"on_stage_error must be one of.*got '" + fate):
+        with pytest.raises(ValueError, match=r"on_stage_error must be .*got '" + fate):
             serving.load(path, on_stage_error=fate)
 
 

@@ -216,12 +216,15 @@ def test_the_penalty_has_the_least_loss_at_its_best_temperature():
 @pytest.mark.parametrize(
     ("head", "says"),
     [
-        (RidgeHead(alpha=0.0), "alpha of RidgeHead must be a finite number > 0 or None; got 0.0"),
+        (
+            RidgeHead(alpha=0.0),
+            r"alpha of RidgeHead must be a number in \(0, inf\) or None; got 0.0",
+        ),
         (RidgeHead(alpha=True), "alpha of RidgeHead"),
         (RidgeHead(n_random_features=-1), "n_random_features of RidgeHead must be an integer >= 0"),
-        (LDAHead(shrinkage=1.5), "shrinkage of LDAHead must be a finite number > 0 and <= 1"),
+        (LDAHead(shrinkage=1.5), r"shrinkage of LDAHead must be a number in \(0, 1\]"),
         (ImprintHead(scale=np.inf), "scale of ImprintHead"),
-        (LogisticHead(C=-1), "C of LogisticHead must be a finite number > 0; got -1"),
+        (LogisticHead(C=-1), r"C of LogisticHead must be a number in \(0, inf\); got -1"),
         (LogisticHead(max_iter=0), "max_iter of LogisticHead must be an integer >= 1; got 0"),
         ("ridgy", "head must be one of 'ridge', 'lda'"),
         (RidgeHead, "head must be one of"),
