@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from skmsc._sklearn import _check_sample_weight
 
 _WEIGHTS = (1e-250, 1e250)  # their sum: what is computed with it is finite, and not 0
+MOST_COST = 1e50  # costs up to which all sums over rows are finite, whatever the weights
 
 
 def is_number(value):

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_curve
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from skmsc._checks import (
+    MOST_COST,
     as_numbers,
     check_column,
     check_integer,
@@ -533,13 +534,14 @@ def _share_of_places(score, mass, k):
 
 
 def _costs(name, values, n):
-    """Costs as an array of shape (n,); raises when one is below 0 or nan, or the shape is wrong."""
-    valid = f"{name} must be a number >= 0 or an array of shape ({n},) of them"
+    """Costs as an array of shape (n,); raises when one is not valid, or the shape is wrong."""
+    valid = f"{name} must be a number from 0 to {MOST_COST:g} or an array of shape ({n},) of them"
     costs = as_numbers(values, f"{valid}; got {values!r}.")
     if costs.shape not in ((), (n,)):
         raise ValueError(f"{valid}; got an array of shape {costs.shape}.")
-    if not (costs >= 0).all() or np.isinf(costs).any():
-        raise ValueError(f"{valid}; got {costs.min()} among them.")
+    wrong = ~((costs >= 0) & (costs <= MOST_COST))
+    if wrong.any():
+        raise ValueError(f"{valid}; got {costs[wrong][0]} among them.")
     return np.broadcast_to(costs, n)
 
 

@@ -260,6 +260,7 @@ def test_scorers_in_a_search_agree_with_the_functions():
             "false_positive_cost must be .* got -1.0",
         ),
         (lambda: expected_cost([0, 1], [0, 0], false_positive_cost=[1, np.nan]), ValueError, "nan"),
+        (lambda: expected_cost([0, 1], [1, 0], false_positive_cost=1e308), ValueError, "to 1e.50 "),
         (lambda: expected_cost([0, 1], [0, 0], false_positive_cost="a"), TypeError, "got 'a'"),
         (lambda: expected_cost([0, 1], [0]), ValueError, "inconsistent numbers"),
         (lambda: mean_cost([0, 2], [1, 1]), ValueError, "each stage up to 2; got 2"),

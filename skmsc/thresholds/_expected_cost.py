@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skmsc._checks import as_numbers, is_number
+from skmsc._checks import MOST_COST, as_numbers, is_number
 from skmsc.thresholds._cuts import SLACK, cut_below, tail_sums
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from skmsc._typing import Floats
     from skmsc.thresholds import StageScores
-
-# Costs up to which all sums over rows are finite, whatever their weights.
-_MOST_COST = 1e50
 
 # Distinct scores of each of two stages up to which all pairs of cuts are compared: 8 MB a table.
 _MOST_LEVELS = 1024
@@ -127,10 +124,10 @@ class ExpectedCost(BaseEstimator):
             advice = ""
             if name != "stage_price":
                 advice = f", or None for costs of each row, which fit takes as {name}"
-            valid = f"{name} must be a number >= 0, at most {_MOST_COST:g}{advice}; got {value!r}."
+            valid = f"{name} must be a number >= 0, at most {MOST_COST:g}{advice}; got {value!r}."
             if not is_number(value):
                 raise TypeError(valid)
-            if not 0 <= value <= _MOST_COST:
+            if not 0 <= value <= MOST_COST:
                 raise ValueError(valid)
         if self.false_negative_cost == 0:
             raise ValueError(
@@ -149,10 +146,10 @@ class ExpectedCost(BaseEstimator):
                 f"{self!r} needs the cost of every stage, and it could not be counted: set "
                 "stage_costs, or stage_price=0."
             )
-        if max(stage_costs) > _MOST_COST / self.stage_price:
+        if max(stage_costs) > MOST_COST / self.stage_price:
             raise ValueError(
                 f"stage_price={self.stage_price} times the largest of the stage costs "
-                f"{list(map(float, stage_costs))} must be at most {_MOST_COST:g}: give them in "
+                f"{list(map(float, stage_costs))} must be at most {MOST_COST:g}: give them in "
                 "larger units."
             )
 
@@ -214,11 +211,11 @@ def check_costs(name, costs, sample_weight):
         When they are no numbers, of another length, or not valid.
     """
     shape = f"({sample_weight.size},)"
-    valid = f"{name} must be numbers >= 0, at most {_MOST_COST:g}, of shape {shape}, one a row"
+    valid = f"{name} must be numbers >= 0, at most {MOST_COST:g}, of shape {shape}, one a row"
     array = as_numbers(costs, f"{valid}; got {type(costs).__name__}.")
     if array.shape != sample_weight.shape:
         raise ValueError(f"{valid}; got shape {array.shape}.")
-    wrong = ~((array >= 0) & (array <= _MOST_COST)) & (sample_weight > 0)
+    wrong = ~((array >= 0) & (array <= MOST_COST)) & (sample_weight > 0)
     if wrong.any():
         first = int(wrong.argmax())
         raise ValueError(f"{valid}; {wrong.sum()} are not, such as {array[first]} in row {first}.")
