@@ -27,10 +27,10 @@ MOST_TIMES_UNIFORM = 1.5
 WEIGHTINGS = ("uniform", "survivors", "focal", "learned")
 
 
-def rows(n_train, n_classes):
+def rows(n_train, n_rows, n_classes):
     """Training rows, and rows to set thresholds on and to predict."""
     X, y = make_classification(
-        n_train + N_ROWS,
+        n_train + n_rows,
         n_features=N_FEATURES,
         n_informative=20,
         n_classes=n_classes,
@@ -112,13 +112,13 @@ def saved_table(records):
 
 def main(arguments):
     """Ask the question, write results/early_exit_speed.md and .json; return the expectations."""
-    n_train, how = N_TRAIN, {"seconds": 20, "min_turns": 15}
+    n_train, how, nets, n_rows = N_TRAIN, {"seconds": 20, "min_turns": 15}, NETS, N_ROWS
     if arguments.quick:
-        n_train, how = 1000, {"seconds": 0, "min_turns": 2}
+        n_train, how, nets, n_rows = 1000, {"seconds": 0, "min_turns": 2}, NETS[:1], 2000
     saved = []
     with torch_threads(1):
-        for n_classes, (trunk, width), first in product(CLASSES, NETS, ("none", "logistic")):
-            X, y, X_new, y_new = rows(n_train, n_classes)
+        for n_classes, (trunk, width), first in product(CLASSES, nets, ("none", "logistic")):
+            X, y, X_new, y_new = rows(n_train, n_rows, n_classes)
             n_epochs = 10 if trunk == "mlp" else 5
             model = fit(X, y, width, n_epochs=n_epochs, first=first != "none", trunk=trunk)
             setting = {"n_classes": n_classes, "trunk": trunk, "width": width, "first_stage": first}
@@ -141,14 +141,14 @@ def main(arguments):
                 min(share(r, ALL) for r in saved if (r["trunk"], r["width"]) == (trunk, width)),
                 at_least=LEAST_OF_SAVED,
             )
-            for trunk, width in NETS
+            for trunk, width in nets
         ),
         expect("training with learned weights, times uniform", learned, at_most=MOST_TIMES_UNIFORM),
     ]
     text = "\n\n".join(
         [
             "# Early exit: time",
-            f"{N_ROWS:,} rows of {N_FEATURES} features, {DEPTH} exits; one thread of torch and of "
+            f"{n_rows:,} rows of {N_FEATURES} features, {DEPTH} exits; one thread of torch and of "
             "BLAS, CPU time. Saved is saved against the same classifier that runs all stages on "
             "every row, and in the last two columns against the net alone, which runs to its last "
             "exit without the heads before it and without a first stage.",

@@ -19,7 +19,8 @@ from benchmarks.command import parse_arguments
 from benchmarks.objective import expect, expectation_table, markdown_table, write
 from benchmarks.timing import torch_threads
 
-N_ROWS, N_QUICK, N_TRAIN, N_FEATURES = 10_000_000, 300_000, 20_000, 20
+N_ROWS, N_TRAIN, N_FEATURES = 10_000_000, 20_000, 20
+N_QUICK, N_QUICK_TRAIN = 300_000, 2_000
 METHODS = ("predict", "predict_proba", "route")
 MOST_MB = 500.0
 MB = 1e6
@@ -40,7 +41,7 @@ def write_rows(path, n_rows):
             draw_rows(min(500_000, n_rows - start), seed + 1)[0].tofile(file)
 
 
-def make_models():
+def make_models(n_train):
     """The three estimators, fitted."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -54,7 +55,7 @@ def make_models():
     )
     from skmsc.neural import MultiExitNet, TabularNet
 
-    X, y = draw_rows(N_TRAIN, 0)
+    X, y = draw_rows(n_train, 0)
     first, budget = make_pipeline(StandardScaler(), LogisticRegression()), PassBudget(0.1)
     models = {
         "FeedbackCascadeClassifier": FeedbackCascadeClassifier(
@@ -121,15 +122,17 @@ def measure(model_path, rows_path, method):
 
 def main(arguments):
     """Ask the question, write results/scale.md and .json; return the expectations."""
-    n_rows, records = N_QUICK if arguments.quick else N_ROWS, []
+    n_rows, n_train, methods, records = N_ROWS, N_TRAIN, METHODS, []
+    if arguments.quick:
+        n_rows, n_train, methods = N_QUICK, N_QUICK_TRAIN, METHODS[-1:]
     with tempfile.TemporaryDirectory() as folder:
         rows_path, model_path = Path(folder) / "rows", Path(folder) / "model"
         write_rows(rows_path, n_rows)
         with torch_threads(1):
-            models = make_models()
+            models = make_models(n_train)
         for name, model in models.items():
             joblib.dump(model, model_path)
-            for method in METHODS:
+            for method in methods:
                 found = measure(model_path, rows_path, method)
                 print(f"{name}.{method}: {found}", flush=True)
                 records.append({"estimator": name, "method": method, "n_rows": n_rows, **found})
