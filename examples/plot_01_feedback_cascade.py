@@ -75,7 +75,7 @@ from skmsc.neural import TabularNet
 cascade = FeedbackCascadeClassifier(
     [
         ("screen", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
-        ("net", TabularNet(lr=0.003, batch_size=512, max_epochs=5)),
+        ("net", TabularNet(lr=0.004, batch_size=1024, max_epochs=5)),
     ],
     feedback="caught",
     thresholds=PassBudget(0.08),
@@ -146,7 +146,7 @@ for name, model in models.items():
 # to all rows.
 import matplotlib.pyplot as plt
 
-rates = np.array([0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0])
+rates = np.array([0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.2, 1.0])
 ap, kept, cost = [], [], []
 for rate in rates:
     budget = PassBudget(rate)
