@@ -85,7 +85,7 @@ cascade = FeedbackCascadeClassifier(
 start = time.perf_counter()
 cascade.fit(X_train, y_train)
 print(
-    f"\nfitted in {time.perf_counter() - start:.0f} s (each stage four times: three folds, all rows)"
+    f"\nfitted in {time.perf_counter() - start:.0f} s: each stage four times, for three folds and all rows"
 )
 
 # %%
