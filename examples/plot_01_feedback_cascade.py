@@ -84,9 +84,8 @@ cascade = FeedbackCascadeClassifier(
 )
 start = time.perf_counter()
 cascade.fit(X_train, y_train)
-print(
-    f"\nfitted in {time.perf_counter() - start:.0f} s: each stage four times, for three folds and all rows"
-)
+taken = time.perf_counter() - start
+print(f"\nfitted in {taken:.0f} s (each stage four times: three folds, all rows)")
 
 # %%
 # What each stage did
