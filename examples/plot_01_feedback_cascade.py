@@ -27,7 +27,7 @@ def simulated():
     """X, y and the day of every row, and the masks of training rows and test rows."""
     from skmsc.datasets import make_card_transactions
 
-    data = make_card_transactions(90_000, random_state=0)
+    data = make_card_transactions(60_000, random_state=0)
     return data.data, data.target, data.day, data.day < 40, data.day >= 47
 
 
@@ -55,6 +55,7 @@ parser.add_argument("--picture", default="feedback_cascade.png", help="where the
 options, _ = parser.parse_known_args()
 
 X, y, day, train, test = handbook(options.data) if options.data else simulated()
+X = np.hstack([X, np.log1p(X)])  # amounts and counts spread over orders of magnitude
 X_train, y_train, X_test, y_test, day_test = X[train], y[train], X[test], y[test], day[test]
 between = (day > day[train].max()) & (day < day_test.min())
 print(f"train: {len(y_train):,} transactions, {y_train.sum():,} frauds ({y_train.mean():.2%})")
@@ -63,31 +64,28 @@ print(f"test:  {len(y_test):,} transactions, {y_test.sum():,} frauds ({y_test.me
 # %%
 # The cascade
 # -----------
-# At most 8 % of the rows may reach the net. The screen sees the same features, and their logs.
+# At most 8 % of the rows may reach the net. Both stages see the same: the features and their logs.
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmsc import FeedbackCascadeClassifier, PassBudget
 from skmsc.neural import TabularNet
 
-screen = make_pipeline(
-    make_union(FunctionTransformer(), FunctionTransformer(np.log1p)),  # the features, their logs
-    StandardScaler(),
-    LogisticRegression(max_iter=1000),
-)
 cascade = FeedbackCascadeClassifier(
-    [("screen", screen), ("net", TabularNet())],
+    [
+        ("screen", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
+        ("net", TabularNet(lr=0.004, batch_size=1024, max_epochs=5)),
+    ],
     feedback="caught",
     thresholds=PassBudget(0.08),
+    cv=3,
     random_state=0,
-    n_jobs=2,
 )
 start = time.perf_counter()
 cascade.fit(X_train, y_train)
-print(
-    f"\nfitted in {time.perf_counter() - start:.0f} s (each stage six times: five folds, all rows)"
-)
+taken = time.perf_counter() - start
+print(f"\nfitted in {taken:.0f} s (each stage four times: three folds, all rows)")
 
 # %%
 # What each stage did
@@ -147,7 +145,7 @@ for name, model in models.items():
 # to all rows.
 import matplotlib.pyplot as plt
 
-rates = np.array([0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0])
+rates = np.array([0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.2, 1.0])
 ap, kept, cost = [], [], []
 for rate in rates:
     budget = PassBudget(rate)

@@ -161,7 +161,7 @@ def kept(cascade):
 ROW = "{AP:8.3f}{n_work:9,} = {share:4.1%}{n_fit:10,} in {n_calls} call{seconds:8.1f} s"
 HEADER = f"{'AP':>8}{'fetched at work':>17}{'fetched in fit':>17}{'time':>11}"
 
-forest = RandomForestClassifier(50, min_samples_leaf=3)
+forest = RandomForestClassifier(30, min_samples_leaf=3)
 weekly = TimeDelaySplit(5, test_size="7D", gap="7D")
 recent = train & ((labels >= 0) | (data.day >= 49))
 curve, result = {}, {}
@@ -198,7 +198,7 @@ print(f"\nwhat auto compared, by cross-validation\n{comparison.drop(columns='sta
 # The screen must have scored every row out-of-fold for that, hence shuffled folds here; windows of
 # time leave the first weeks without a score.
 known = np.where(data.day < 63, y, -1)
-boosting = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=8)
+boosting = HistGradientBoostingClassifier(max_iter=30, max_leaf_nodes=8)
 print(f"\nmany labels{'':28}{HEADER}")
 for name, survivor_rate in [("all rows", None), ("survivors", 0.2)]:
     cascade = make_cascade(boosting, feedback="none", survivor_rate=survivor_rate)

@@ -22,17 +22,17 @@ import skmsc
 from skmsc.datasets import make_card_transactions
 from skmsc.neural import TabularNet
 
-cards = make_card_transactions(15_000, random_state=0)
+cards = make_card_transactions(8_000, fraud_rate=0.05, random_state=0)
 X = pd.DataFrame(cards.data, columns=cards.feature_names)
 train = cards.day < 60
 
 cascade = skmsc.FeedbackCascadeClassifier(
     [
         ("screen", make_pipeline(StandardScaler(), LogisticRegression())),
-        ("net", TabularNet(max_epochs=5)),
+        ("net", TabularNet(batch_size=256, max_epochs=5)),
     ],
     thresholds=skmsc.PassBudget(0.1),
-    cv=3,
+    cv=2,
     random_state=0,
 )
 cascade.fit(X[train], cards.target[train])
@@ -88,8 +88,8 @@ import time
 
 import matplotlib.pyplot as plt
 
-rows = later.to_numpy()[:600]
-late = theirs.stage[:600] == 1
+rows = later.to_numpy()[:300]
+late = theirs.stage[:300] == 1
 
 
 def microseconds(predict, rows):

@@ -5,9 +5,7 @@ import pytest
 from scipy.special import expit, logit, softmax
 from scipy.stats import binom, norm
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from skmsc import Agreement, CostBudget, FeedbackCascadeClassifier, PassBudget, RecallFloor
 from skmsc.thresholds import StageScores, caught_positives_needed, eager_stage, fit_thresholds
@@ -127,10 +125,18 @@ def test_positives_needed_are_the_fewest_that_suffice(n_stages, min_recall, conf
         fit_thresholds(policy, one_less)
 
 
-def sees(*columns):
-    """Logistic regression on some columns."""
-    chosen = ColumnTransformer([("chosen", "passthrough", list(columns))])
-    return make_pipeline(chosen, LogisticRegression())
+class Sees(LogisticRegression):
+    """Logistic regression on some columns; a pipeline would take half as long again."""
+
+    def __init__(self, columns):
+        super().__init__()
+        self.columns = columns
+
+    def fit(self, X, y, sample_weight=None):
+        return super().fit(X[:, self.columns], y, sample_weight)
+
+    def predict_proba(self, X):
+        return super().predict_proba(X[:, self.columns])
 
 
 @pytest.mark.parametrize("of", ["caught", "positives"])
@@ -141,7 +147,7 @@ def test_a_certified_floor_end_to_end(of):
     rng, mean, n_draws = np.random.default_rng(0), np.array([1.2, 0.6, 1.5]), 200
     floor = RecallFloor(0.85, of=of, confidence=0.9)
     cascade = FeedbackCascadeClassifier(
-        [("screen", sees(0, 1)), ("final", sees(2))],
+        [("screen", Sees([0, 1])), ("final", Sees([2]))],
         thresholds=floor,
         validation_fraction=0.4,
         cv=2,
@@ -151,7 +157,7 @@ def test_a_certified_floor_end_to_end(of):
         y = (rng.random(600) < 0.3).astype(int)
         X = rng.normal(size=(600, 3)) + y[:, None] * mean
         cascade.set_params(random_state=seed).fit(X, y)
-        screen = cascade.named_stages_["screen"][-1]
+        screen = cascade.named_stages_["screen"]
         centre = screen.coef_[0] @ mean[:2] + screen.intercept_[0]
         cut = logit(1 - cascade.thresholds_[0, 0])
         recall = norm.sf((cut - centre) / np.linalg.norm(screen.coef_[0]))

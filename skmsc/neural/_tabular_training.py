@@ -25,6 +25,15 @@ class _Interrupted(Exception):
     """Ctrl-C in the middle of an epoch, which skorch would take for the end of training."""
 
 
+class _PrintLog(PrintLog):
+    """skorch's, which makes the table of each epoch also where nobody wants to see it."""
+
+    def on_epoch_end(self, net, **kwargs):
+        """Print the last epoch."""
+        if net.verbose or self.sink is not print:
+            super().on_epoch_end(net, **kwargs)
+
+
 class WeightedNet(NeuralNetClassifier):
     """A skorch net of a `TabularModule`; its classes are the codes 0, 1, ...
 
@@ -47,7 +56,7 @@ class WeightedNet(NeuralNetClassifier):
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
-            ("print_log", PrintLog()),
+            ("print_log", _PrintLog()),
         ]
 
     def infer(self, x, **fit_params):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +98,14 @@ class StageScores:
         return acting_scores(self.stage_proba, self.measure)
 
     @cached_property
+    def _confidence(self) -> Floats:
+        """Scores that stages are cut at, of shape (n_samples, n_stages)."""
+        if self.negative is not None:
+            return self.acting[..., self.negative]
+        # Class by class: a reduction over a last axis of two or three is slow.
+        return reduce(np.maximum, np.moveaxis(self.acting, 2, 0))
+
+    @cached_property
     def answers(self) -> Ints:
         """Class that each stage would answer, of shape (n_samples, n_stages); the last answers all.
 
@@ -131,8 +139,7 @@ class StageScores:
 
     def confidence(self, k: int) -> Floats:
         """Score that stage k is cut at, one number a row."""
-        scores = self.acting[:, k]
-        return scores.max(axis=1) if self.negative is None else scores[:, self.negative]
+        return self._confidence[:, k]
 
     def disagrees(self, k: int) -> Bools:
         """Whether an answer by stage k would differ from the last stage's most likely class."""
