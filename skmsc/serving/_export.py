@@ -26,7 +26,8 @@ from skmsc.serving._manifest import KIND, MANIFEST, Fetch, Manifest, Stage
 from skmsc.serving._net_graphs import exit_graphs, heads_graph, with_logs
 from skmsc.serving._rows import column
 from skmsc.serving._runtime import ExportedClassifier
-from skmsc.serving._scorer_graphs import scorer_graph, screen_graph, transformers_graph
+from skmsc.serving._scorer_graphs import scorer_graph, screen_graph
+from skmsc.serving._transformer_graphs import transformers_graph
 from skmsc.stages import costly_head, thawed
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from skmsc.serving._graph import IR_VERSION, OPSET, Graph, Nodes, chain, optional
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
+from skmsc.serving._transformer_graphs import transformers_graph
 from skmsc.stacking import _LIMIT
 from skmsc.stages import is_skorch_net, thawed
 from skmsc.training.heads import FixedHead, ImprintHead, _Head
@@ -179,8 +180,6 @@ def heads_graph(model, inputs):
     graph = nodes.give(SCORES, len(model.classes_))
     if not before:
         return _take_columns(graph, inputs, name)
-    from skmsc.serving._scorer_graphs import transformers_graph
-
     return chain(transformers_graph(before, inputs, name), graph)
 
 

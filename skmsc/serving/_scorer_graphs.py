@@ -8,7 +8,8 @@ import numpy as np
 
 from skmsc.serving._converted import converted
 from skmsc.serving._graph import Block, Graph, chain, optional, width
-from skmsc.serving._inputs import FEATURES, SCORES
+from skmsc.serving._inputs import SCORES
+from skmsc.serving._net_graphs import net_graph
 from skmsc.serving._transformer_graphs import codes, transform
 from skmsc.serving._tree_graphs import (
     forest_proba,
@@ -20,7 +21,7 @@ from skmsc.serving._tree_graphs import (
 )
 from skmsc.stages import is_skorch_net
 
-__all__ = ["chain", "optional", "scorer_graph", "screen_graph", "transformers_graph"]
+__all__ = ["chain", "optional", "scorer_graph", "screen_graph"]
 
 _LEAST = 1e-12  # as `skmsc.screens` holds probabilities back
 
@@ -56,35 +57,6 @@ def scorer_graph(scorer, inputs):
         )
     g = Graph(inputs, scorer.name)
     return g.model(inputs, SCORES, _scores(g, scorer, g.table), scorer.n_classes)
-
-
-def transformers_graph(steps, inputs, name):
-    """Graph of fitted transformers, one behind the other.
-
-    Parameters
-    ----------
-    steps : list of transformers
-        As in a pipeline; "passthrough" and None change nothing.
-    inputs : Inputs
-        What the graph takes of each row.
-    name : str
-        Name of the stage, for errors.
-
-    Returns
-    -------
-    model : onnx.ModelProto
-        Its output "features" is float64 of shape (n_samples, n_features_out).
-
-    Raises
-    ------
-    NotExportable
-        As in `scorer_graph`.
-    """
-    g = Graph(inputs, name)
-    table = g.table
-    for step in steps:
-        table = transform(g, step, table)
-    return g.model(inputs, FEATURES, g.matrix(table, steps[-1] if steps else name), width(table))
 
 
 def screen_graph(model, inputs):
@@ -215,8 +187,6 @@ def _written(g, part, table, writers):
     """Nodes of a classifier itself."""
     name = type(part).__name__
     if is_skorch_net(part) or type(part).__module__.startswith("skmsc.neural"):
-        from skmsc.serving._net_graphs import net_graph
-
         return g.embed(net_graph(part, width(table), g.stage), table, part, SCORES)
     module = type(part).__module__.partition(".")[0]
     if name in writers and module in ("sklearn", "lightgbm", "xgboost"):

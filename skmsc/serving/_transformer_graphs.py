@@ -3,9 +3,38 @@
 import numpy as np
 
 from skmsc.serving._converted import converted
-from skmsc.serving._graph import ML, Block, width
-from skmsc.serving._inputs import MISSING, is_missing
+from skmsc.serving._graph import ML, Block, Graph, width
+from skmsc.serving._inputs import FEATURES, MISSING, is_missing
 from skmsc.serving._tree_graphs import interpolated, segments
+
+
+def transformers_graph(steps, inputs, name):
+    """Graph of fitted transformers, one behind the other.
+
+    Parameters
+    ----------
+    steps : list of transformers
+        As in a pipeline; "passthrough" and None change nothing.
+    inputs : Inputs
+        What the graph takes of each row.
+    name : str
+        Name of the stage, for errors.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        Its output "features" is float64 of shape (n_samples, n_features_out).
+
+    Raises
+    ------
+    NotExportable
+        When one of them cannot be written; the message names stage and transformer.
+    """
+    g = Graph(inputs, name)
+    table = g.table
+    for step in steps:
+        table = transform(g, step, table)
+    return g.model(inputs, FEATURES, g.matrix(table, steps[-1] if steps else name), width(table))
 
 
 def transform(g, part, table):
