@@ -45,7 +45,7 @@ from benchmarks.timing import interleaved, torch_threads
 
 RATE = 0.10
 ULB_SEEDS = (0, 1, 2, 3, 4)
-N_QUICK_ROWS = 2500
+N_QUICK_ROWS = 1500
 MARGINS = (8, 11, 12)  # on twice the raw score: the higher, the more trees
 TITLES = {
     "card": "Card fraud, four training weeks",

@@ -24,6 +24,7 @@ from benchmarks.datasets import (
 )
 
 N_ROWS = 2000  # of a table
+FIRST_DAY = "2018-04-01"
 N_CARD_ROWS_A_DAY, FRAUD_SHARE = 300, 0.05
 N_ULB_ROWS = 3000
 N_IMAGES = 2000
@@ -39,11 +40,11 @@ def write_files(folder):
 
 
 def card():
-    """Transactions from a week before the first training week to the end of the last test week."""
+    """Transactions from the first day of the real ones to the end of the last test week."""
     import pandas as pd
 
     rng = np.random.default_rng(0)
-    start = pd.Timestamp(CARD_WEEKS[0]) - pd.Timedelta(days=N_TRAIN_DAYS)
+    start = pd.Timestamp(FIRST_DAY)
     end = pd.Timestamp(CARD_WEEKS[-1]) + pd.Timedelta(
         days=N_TRAIN_DAYS + N_DELAY_DAYS + N_TEST_DAYS
     )
