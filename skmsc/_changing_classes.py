@@ -14,6 +14,7 @@ from skmsc._checks import check_weight, no_half_fit, warn
 from skmsc._labels import cast_labels
 from skmsc._sklearn import _check_partial_fit_first_call, _num_samples, take_rows
 from skmsc.screens import find_violations
+from skmsc.thresholds import check_independent
 from skmsc.training.heads import check_head
 from skmsc.trunks import same_features
 
@@ -330,6 +331,7 @@ class ChangesClasses:
                 f" and of no others; {absent.tolist()} are absent, {unknown.tolist()} unknown."
             )
         self._check_policy(len(self.classes_), self.stage_costs_)
+        check_independent(self.thresholds, weight)
         rows = self._choose_rows(X, y, weight, {})
         refreshed = self._copy()
         refreshed._screen = refreshed._fit_screen(rows, self._set.labels, {})

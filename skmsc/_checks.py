@@ -93,10 +93,11 @@ def check_weight(sample_weight, n_samples, name="sample_weight"):
         weight = _check_sample_weight(
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
-    except ValueError as error:
-        if name == "sample_weight":
+    except (TypeError, ValueError) as error:
+        if name == "sample_weight" and "weight" in str(error):
             raise
-        raise ValueError(f"{name} must be weights of the rows: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be weights of the rows: {error}") from error
     if not weight.any():
         raise ValueError(f"{name} is zero for every row; give some row a weight.")
     with np.errstate(over="ignore"):

@@ -38,11 +38,7 @@ from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs
 from skmsc.out_of_fold import seeds_for
 from skmsc.screens import Screen
 from skmsc.splits import check_all_train
-from skmsc.stages import (
-    check_costly,
-    check_stage,
-    stage_input_tags,
-)
+from skmsc.stages import check_costly, check_stage, stage_input_tags
 from skmsc.thresholds import (
     answered_class,
     check_independent,

@@ -118,7 +118,9 @@ class ChecksRows:
 
     def _check_held_out(self, y):
         """Raise before any fit when the held-out rows are too few for the policy's promise."""
-        n_rows, n_positive = rows_needed(self.thresholds, len(self._stage_names))
+        n_rows, n_positive = rows_needed(
+            self.thresholds, len(self._stage_names), len(self.classes_)
+        )
         held = f"among the rows of validation_fraction={self.validation_fraction}"
         if len(y) < n_rows:
             raise ValueError(

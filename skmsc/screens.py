@@ -8,11 +8,7 @@ from sklearn.utils.parallel import delayed
 from skmsc.calibration import fit_calibration
 from skmsc.costs import count_multiply_adds
 from skmsc.out_of_fold import run_jobs, seeds_for
-from skmsc.stages import (
-    StageScorer,
-    fit_stage,
-    split_costly,
-)
+from skmsc.stages import StageScorer, fit_stage, split_costly
 
 __all__ = []  # for the package's own use
 

@@ -272,7 +272,7 @@ def _allows_nan(stage):
             return True
         if isinstance(step, (ColumnTransformer, FeatureUnion)):
             return True  # may well impute some columns; if not, a later step refuses
-        if isinstance(step, (str, FunctionTransformer)):
+        if step is None or isinstance(step, (str, FunctionTransformer)):
             continue
         if not _allows_nan(step):
             return False

@@ -309,16 +309,21 @@ def of_two(*columns):
 
 ROWS_NEEDED = pytest.mark.parametrize(
     "share, confidence, needed",
-    # ceil(log(1 - confidence) / log(1 - share)): 298.07, 44.9, 58.4, 22.85, 113.97, 1.
-    [(0.01, 0.95, 299), (0.05, 0.9, 45), (0.05, 0.95, 59), (0.1, 0.91, 23), (0.02, 0.9, 114)],
+    # ceil(log(1 - confidence) / log(1 - share)): 298.07, 44.9, 58.4, 22.85, 113.97, and 2 up to
+    # the rounding of the binomial test.
+    [
+        *((0.01, 0.95, 299), (0.05, 0.9, 45), (0.05, 0.95, 59), (0.1, 0.91, 23), (0.02, 0.9, 114)),
+        (0.3, 0.51, 2),
+    ],
 )
 
 
+@coarse_scores
 @ROWS_NEEDED
 def test_the_rows_needed_are_the_fewest_that_suffice(share, confidence, needed):
     policy = Agreement(share, confidence=confidence)
     assert (1 - share) ** needed <= 1 - confidence < (1 - share) ** (needed - 1)
-    assert rows_needed(policy, 1) == rows_needed(policy, 2) == (needed, 0)
+    assert rows_needed(policy, 1, 3) == rows_needed(policy, 2, 3) == (needed, 0)
     score = np.linspace(0.6, 0.9, needed)
     enough = stage_scores(of_two(score, score), untouched=True)
     assert (eager_stage(enough.acting, fit_thresholds(policy, enough)) == 0).all()
@@ -332,9 +337,9 @@ def test_the_rows_needed_are_the_fewest_that_suffice(share, confidence, needed):
 
 
 def test_without_confidence_no_rows_are_needed():
-    assert rows_needed(Agreement(0.01), 3) == (0, 0)
-    assert rows_needed(Agreement(1.0, confidence=0.9), 2) == (1, 0)
-    assert rows_needed(Agreement(1.0, confidence=0.9), 3) == (2, 0)
+    assert rows_needed(Agreement(0.01), 3, 2) == (0, 0)
+    assert rows_needed(Agreement(1.0, confidence=0.9), 2, 2) == (1, 0)
+    assert rows_needed(Agreement(1.0, confidence=0.9), 3, 2) == (2, 0)
 
 
 # One cut takes log(.1) / log(.9) rows of each class, two cuts log(.05) / log(.9).
@@ -363,8 +368,9 @@ def test_the_cut_by_hand():
     np.testing.assert_allclose(got[0], (early[63] + early[64]) / 2)
     # All rows tie, and half of them disagree.
     tied = stage_scores(of_two(np.full(100, 0.8), last), untouched=True)
-    with pytest.warns(UserWarning, match="lets no early stage answer: even the safest"):
+    with pytest.warns(UserWarning, match="lets no early stage answer: even the safest") as caught:
         got = fit_thresholds(policy, tied)
+    assert sum("no early stage" in str(one.message) for one in caught) == 1
     np.testing.assert_array_equal(got, [[INF, INF], [-INF, -INF]])
 
 
@@ -429,7 +435,7 @@ def behind_a_blind_stage(early, last):
 @ROWS_NEEDED
 def test_the_rows_needed_are_the_fewest_that_suffice_in_either_half(share, confidence, needed):
     policy = Agreement(share, confidence=confidence)
-    assert rows_needed(policy, 3) == rows_needed(policy, 5) == (2 * needed, 0)
+    assert rows_needed(policy, 3, 3) == rows_needed(policy, 5, 3) == (2 * needed, 0)
     score = np.linspace(0.6, 0.9, needed)
     half = behind_a_blind_stage(score, score)
     enough = stage_scores(interleaved(half, half), untouched=True)

@@ -110,7 +110,7 @@ def fitted(**params):
 # Constructor arguments ------------------------------------------------------------------------
 
 
-VALID_THRESHOLDS = "a number, 1 numbers (one for each early stage), a matrix of shape (2, 2)"
+VALID_THRESHOLDS = "a number, a list of 1 (one for each early stage), a matrix of shape (2, 2)"
 
 
 @pytest.mark.parametrize(

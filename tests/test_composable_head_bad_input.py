@@ -212,6 +212,11 @@ def refuse(error, words, *, X=X, y=y, sample_weight=None, fit_params=None, **par
             ["needs 299 rows", "validation_fraction=0.1", "got 30"],
         ),
         (
+            {"thresholds": Agreement(0.2, per_class=True, confidence=0.9)},
+            ValueError,
+            ["needs 55 rows", "got 30"],  # 11 of each of 5 classes
+        ),
+        (
             {"thresholds": CostBudget(0.5), "stage_costs": [1, 2]},
             ValueError,
             ["max_cost=0.5 cannot be met", "costs 1.0"],
@@ -1225,6 +1230,15 @@ def test_refreshing_keeps_the_calibration_of_the_heads():
 )
 def test_rows_to_refresh_with(call, error, words):
     unchanged(screened().fit(X[OLD], y[OLD]), call, error, words)
+
+
+def test_unequal_rows_prove_nothing_and_refresh_no_first_stage():
+    policy = Agreement(0.5, confidence=0.5)
+    model = screened(thresholds=policy).fit(X[OLD], y[OLD])
+    model.set_params(first_stage=Untouchable())
+    weight = np.linspace(1, 2, N)[OLD]
+    words = ["for equally weighted rows only"]
+    unchanged(model, lambda m: m.refresh(X[OLD], y[OLD], weight), ValueError, words)
 
 
 def test_rows_refresh_no_first_stage_that_is_not_there():

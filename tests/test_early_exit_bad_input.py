@@ -360,7 +360,7 @@ def test_stage_costs_without_a_first_stage_are_those_of_the_exits():
     refuse(ValueError, [valid, "[1, 2, 3]"], first_stage=None, stage_costs=[1, 2, 3])
 
 
-THRESHOLDS = "a number, 2 numbers (one for each early stage), a matrix of shape (3, 2)"
+THRESHOLDS = "a number, a list of 2 (one for each early stage), a matrix of shape (3, 2)"
 
 
 @pytest.mark.parametrize(

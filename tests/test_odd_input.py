@@ -526,6 +526,7 @@ def test_weights_count_the_same_in_any_form(name, use, form):
         np.testing.assert_array_equal(values, expected[column])
 
 
+OF_ROWS = "sample_weight must be weights of the rows"
 WRONG_WEIGHTS = {
     "negative": (weight_with(-1), ValueError, "Negative values in data passed to `sample_weight`"),
     "nan": (weight_with(np.nan), ValueError, "sample_weight contains NaN"),
@@ -537,7 +538,8 @@ WRONG_WEIGHTS = {
     "zero for all": (0, ValueError, "zero"),
     "short": (np.ones(N - 1), ValueError, "sample_weight.shape == (119,), expected (120,)"),
     "column": (np.ones((N, 1)), ValueError, "Sample weights must be 1D array or scalar"),
-    "text": ("balanced", ValueError, "could not convert string to float: 'balanced'"),
+    "text": ("balanced", ValueError, f"{OF_ROWS}: could not convert string to float: 'balanced'"),
+    "NA": (weight_with(pd.NA, object), TypeError, f"{OF_ROWS}: "),
     "complex": (np.ones(N) + 1j, ValueError, "Complex data not supported"),
     "sum that overflows": (np.full(N, 1e308), ValueError, "sample_weight must have a sum from"),
     "sum that vanishes": (np.full(N, 5e-324), ValueError, "sample_weight must have a sum from"),

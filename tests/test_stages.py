@@ -9,6 +9,7 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.naive_bayes import GaussianNB
@@ -22,6 +23,7 @@ from skmsc.stages import (
     StageScorer,
     check_stages,
     fit_stage,
+    stage_input_tags,
     systematic_resample,
     takes_weight,
 )
@@ -71,6 +73,12 @@ def test_dropped_stages_are_left_out():
 )
 def test_whether_a_stage_takes_weights(stage, takes):
     assert takes_weight(stage) == takes
+
+
+def test_a_step_none_takes_what_the_others_take():
+    imputes = make_pipeline(None, SimpleImputer(), LR)
+    assert stage_input_tags([imputes]) == (True, True)
+    assert stage_input_tags([make_pipeline(None, LR), imputes]) == (True, False)
 
 
 def test_a_pipelines_scaler_gets_the_callers_weights_and_its_classifier_the_stages():

@@ -338,7 +338,7 @@ class ThresholdSearchCV(BaseSearchCV):
         if (
             not isinstance(pair, (tuple, list))
             or len(pair) != 2
-            or not all(isinstance(n, Integral) and n >= 1 for n in pair)
+            or not all(isinstance(n, Integral) and is_number(n) and n >= 1 for n in pair)
         ):
             raise ValueError(f"n_cuts must be an integer >= 1 or two of them; got {n_cuts!r}.")
         return True

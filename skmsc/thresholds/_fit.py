@@ -78,7 +78,7 @@ def check_policy(thresholds, *, n_stages, n_classes, untouched, stage_costs=None
                 raise ValueError(_NEEDS_METADATA.format(thresholds, name))
         return
     valid = (
-        f"a number, {n_stages - 1} numbers (one for each early stage), a matrix of shape "
+        f"a number, a list of {n_stages - 1} (one for each early stage), a matrix of shape "
         f"({n_stages}, {n_classes}) with -inf in its last row, a policy such as PassBudget(0.1), "
         "or None"
     )

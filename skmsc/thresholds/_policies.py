@@ -427,7 +427,7 @@ class Agreement(BaseEstimator):
                 binom.cdf(disagrees[mask].sum(), mask.sum(), self.max_disagreement)
                 for mask in masks
             ]
-            if max(p_values) > 1 - self.confidence:
+            if max(p_values) > (1 - self.confidence) * (1 + SLACK):
                 break
             best = thresholds
         return best
@@ -439,7 +439,7 @@ def most_lost(n, share, error):
     If the chance were larger, so few losses, or fewer, would have one of at most `error`.
     """
     most = int(binom.ppf(error, n, share))
-    return most if binom.cdf(most, n, share) <= error else most - 1
+    return most if binom.cdf(most, n, share) <= error * (1 + SLACK) else most - 1
 
 
 def halves(n_rows):
@@ -451,10 +451,12 @@ def halves(n_rows):
     return np.sort(order[::2]), np.sort(order[1::2])
 
 
-def rows_needed(policy, n_stages):
+def rows_needed(policy, n_stages, n_classes):
     """Fewest rows, and fewest caught positives, from which a policy's promise can be kept."""
-    n_halves = 2 if n_stages > 2 else 1
-    return n_halves * agreement_rows_needed(policy), caught_positives_needed(policy, n_stages)
+    n_tests = 2 if n_stages > 2 else 1  # as many rows propose
+    if getattr(policy, "per_class", False):
+        n_tests *= n_classes
+    return n_tests * agreement_rows_needed(policy), caught_positives_needed(policy, n_stages)
 
 
 def agreement_rows_needed(policy, error=None):

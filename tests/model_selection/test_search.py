@@ -579,6 +579,11 @@ def test_an_invalid_policy_is_told_before_any_stage_is_fitted():
         ({"cv": []}, ValueError, "cv gives no split"),
         ({"n_jobs": "two"}, ValueError, "'n_jobs' parameter"),
         ({"thresholds": "pairs", "n_cuts": 0}, ValueError, "n_cuts must be an integer >= 1"),
+        (
+            {"thresholds": "pairs", "n_cuts": (True, 2)},
+            ValueError,
+            r"n_cuts must be an integer >= 1 or two of them; got \(True, 2\)",
+        ),
     ],
 )
 def test_bad_arguments(params, error, message):
