@@ -451,7 +451,7 @@ def expectations_of(records):
 
 def main(arguments):
     """Ask the question, write results/few_shot.md and .json; return the expectations."""
-    datasets, n_seeds = (QUICK, 2) if arguments.quick else (tuple(TITLES), N_SEEDS)
+    datasets, n_seeds = (QUICK, 1) if arguments.quick else (tuple(TITLES), N_SEEDS)
     files = [TABLES[name].file for name in datasets if name in TABLES]
     check_files(arguments.data, *files, *([CARD_FILE] if "card" in datasets else []))
     todo = [(dataset, *how) for dataset in datasets for how in repeats_of(dataset, n_seeds)]

@@ -130,12 +130,12 @@ def median_time(function, n_repeats=3):
 
 screen, net = cascade.stages_
 models = {"screen alone": screen, "net alone": net, "cascade": cascade}
-net_seconds = median_time(net.predict_proba)
+seconds = {name: median_time(model.predict_proba) for name, model in models.items()}
 print(f"\n{'':14}{'AP':>7}{'ROC AUC':>9}{'found':>7}{'time':>8}   (time: net alone = 1)")
 for name, model in models.items():
     score = model.predict_proba(X_test)[:, 1]
     ap, auc = average_precision_score(y_test, score), roc_auc_score(y_test, score)
-    ratio = median_time(model.predict_proba) / net_seconds
+    ratio = seconds[name] / seconds["net alone"]
     print(f"{name:14}{ap:7.3f}{auc:9.3f}{found(score):7d}{ratio:8.3f}")
 
 # %%
