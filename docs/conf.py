@@ -83,6 +83,7 @@ def link_within_site(app, docname, source):
     """Lead links to files of the repository, and names of public objects, to pages of the site."""
     text = source[0]
     text = re.sub(r"\((?:\.\./)+benchmarks/results/(\w+)\.md\)", r"(/measured/\1.md)", text)
+    text = re.sub(r"\((?:\.\./)+benchmarks/README\.md", "(/measured/protocols.md", text)
     text = re.sub(r"\((?:\.\./)+examples/(plot_\w+)\.py\)", r"(/gallery/\1.rst)", text)
     if not docname.startswith(("reference/", "gallery/", "measured/")):
         names = "|".join(PATHS)

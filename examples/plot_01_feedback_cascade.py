@@ -161,7 +161,7 @@ alone = {
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 left.plot(rates, kept, "o-", color="tab:blue")
-left.axvline(0.08, color="0.6", linestyle=":", label="the budget above")
+left.axvline(0.08, color="0.6", linestyle=":", label="the budget of 8 %")
 left.set(
     xscale="log",
     xlabel="share of rows that may reach the net",

@@ -101,10 +101,10 @@ left.margins(x=0.08, y=0.12)
 left.legend(loc="lower right")
 
 before = np.zeros(len(budgets))
-greys = plt.get_cmap("viridis")(np.linspace(0.95, 0.1, len(names)))
+shades = plt.get_cmap("viridis")(np.linspace(0.95, 0.1, len(names)))
 for k, name in enumerate(names):
     share = np.array([curve[budget][2][k] for budget in budgets])
-    right.barh([f"{b:g}" for b in budgets], share, left=before, color=greys[k], label=name)
+    right.barh([f"{b:g}" for b in budgets], share, left=before, color=shades[k], label=name)
     before += share
 right.set(xlabel="share of the rows", ylabel="budget", xlim=(0, 1), title="Who answers")
 right.invert_yaxis()

@@ -18,8 +18,9 @@ The file list is the flow::
     Nets as stages; scores made probabilities; exits that recall the exits before them.
 ``out_of_fold.py``, ``training_rows.py``, ``splits.py``
     Scores on rows that a fit never saw; which rows train, which are held out.
-``trunks.py``
-    Frozen features below the heads of classes.
+``trunks.py``, ``screens.py``, ``fixed_rows.py``
+    Below and beside the heads of classes: frozen features; a first stage that composes; last
+    layers that are never learned.
 ``training/``
     What each estimator's training adds.
 ``thresholds/``
@@ -30,12 +31,15 @@ The file list is the flow::
     Stage reports, displays, a monitor.
 ``metrics.py``
     What stages and errors cost, teams with few reviews; scorers for searches.
-``model_selection/``
+``model_selection/``, ``_splitters.py``
     A search over thresholds that fits nothing twice; splitters for late and missing labels.
-``distributed.py``
-    Rows of dask dataframes and arrays, answered by its workers.
+``serving/``, ``distributed.py``
+    Exported classifiers, and what runs them; rows of dask dataframes and arrays, answered by its
+    workers.
 ``datasets.py``
     Simulated card transactions.
+``_checks.py``, ``_labels.py``, ``_progress.py``, ``_sklearn.py``, ``_typing.py``
+    Checks of arguments, labels that come later, progress, private names of scikit-learn, types.
 
 Importing this package imports nothing but what is asked of it: estimators bring scikit-learn, and
 only a neural stage brings torch and skorch, and so do a cascade's default stages and an early-exit

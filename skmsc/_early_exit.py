@@ -181,8 +181,9 @@ default="uniform"
     Notes
     -----
     The first stage's multiply-adds are those of its products, and for trees and neighbours the
-    comparisons and distances: see `skmsc.costs.count_multiply_adds`. They tell what is computed,
-    not how fast; `measure_costs` tells seconds.
+    comparisons and distances. They tell what is computed, not how fast; `measure_costs` tells
+    seconds. They cannot be counted for `HistGradientBoostingClassifier`, column transformers and
+    most classifiers of other packages.
 
     References
     ----------

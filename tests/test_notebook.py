@@ -1,5 +1,6 @@
 """The notebook runs from top to bottom without a warning, and is stored as such a run left it."""
 
+import re
 from pathlib import Path
 
 import nbclient
@@ -44,6 +45,13 @@ def test_complaints_are_found():
     said = new.new_output("stream", name="stdout", text="fine")
     cell = new.new_code_cell("1", outputs=[said, warned, failed])
     assert complaints(new.new_notebook(cells=[cell])) == ["a warning", "ValueError"]
+
+
+def test_links_lead_somewhere(notebook):
+    text = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links
+    assert [link for link in links if not (NOTEBOOK.parent / link).exists()] == []
 
 
 @pytest.mark.slow
