@@ -37,9 +37,6 @@ from skmsc.trunks import RandomReLU  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:.* learned nothing")
 
 needs_tabm = pytest.mark.skipif(find_spec("tabm") is None, reason="tabm is not installed")
-needs_transformers = pytest.mark.skipif(
-    find_spec("skmsc.serving._scorer_graphs") is None, reason="no graphs of transformers"
-)
 
 X, Y = make_classification(
     200, n_features=6, n_informative=5, n_redundant=0, n_classes=3, random_state=0
@@ -435,7 +432,6 @@ def test_a_module_as_trunk():
     assert_same_heads(model, FAR_Z)
 
 
-@needs_transformers
 @pytest.mark.parametrize(
     "trunk",
     [
@@ -449,7 +445,6 @@ def test_transformers_as_trunks(trunk):
     assert_same_heads(with_heads(clone(trunk)), Z)
 
 
-@needs_transformers
 @pytest.mark.slow
 def test_a_net_behind_transformers_as_trunk():
     assert_same_heads(with_heads(make_pipeline(PCA(3), TabularNet(**SIZES))), Z)

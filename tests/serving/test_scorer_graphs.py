@@ -1,9 +1,8 @@
 """Graphs of fitted stages give the scores of the stages, on rows near and far."""
 
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -71,8 +70,8 @@ from skmsc.serving._scorer_graphs import (  # noqa: E402
     chain,
     scorer_graph,
     screen_graph,
-    transformers_graph,
 )
+from skmsc.serving._transformer_graphs import transformers_graph  # noqa: E402
 
 N = 6
 MATRIX = Inputs(N)
@@ -827,9 +826,10 @@ def test_a_net_at_the_end_of_a_pipeline(monkeypatch):
     logistic = LogisticRegression().fit(StandardScaler().fit_transform(X), y)
     net = type("Net", (LogisticRegression,), {"__module__": "skmsc.neural._net"})()
     net.__dict__.update(logistic.__dict__)
-    stub = ModuleType("skmsc.serving._net_graphs")
-    stub.net_graph = lambda part, n, name: scorer_graph(scorer_of(logistic, y), Inputs(n))
-    monkeypatch.setitem(sys.modules, stub.__name__, stub)
+    monkeypatch.setattr(
+        "skmsc.serving._scorer_graphs.net_graph",
+        lambda part, n, name: scorer_graph(scorer_of(logistic, y), Inputs(n)),
+    )
     scaler = StandardScaler().fit(X)
     stage = make_pipeline(FrozenEstimator(scaler), net)
     stage.__sklearn_is_fitted__ = lambda: True
