@@ -5,7 +5,6 @@ Run alone with ``python -m benchmarks.guarantees --data DIR [--quick]``.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from benchmarks.command import parse_arguments
 from benchmarks.datasets import CARD_WEEKS, card_week, table, ulb
 from benchmarks.methods import behind_one_hot, make_forest, make_screen
 from benchmarks.objective import expect, expectation_table, interval, markdown_table, write
+from benchmarks.timing import timed
 
 N_DRAWS = 1000
 CONFIDENCES = (0.95, 0.9)
@@ -114,7 +114,7 @@ def agreement_rows(name, split, n_draw, levels):
     """Agreement of a logistic screen, which may answer any class, with a forest."""
     stages = [
         behind_one_hot(model, split.X_train).fit(split.X_train, split.y_train)
-        for model in (make_screen(), make_forest(n_jobs=1))
+        for model in (make_screen(), make_forest())
     ]
     proba = np.stack([stage.predict_proba(split.X_test) for stage in stages], axis=1)
     answers = proba.argmax(axis=2)
@@ -289,11 +289,10 @@ def differs_from_order_statistic(draw, level, confidence, passed):
     return not np.array_equal(passed[draw.idx], own <= first_kept)
 
 
-def timed(spent, method, choose, *given):
+def noted(spent, method, choose, *given):
     """What a choice gives; its CPU time is noted."""
-    start = time.process_time()
-    chosen = choose(*given)
-    spent[method].append(time.process_time() - start)
+    chosen, seconds = timed(choose, *given)
+    spent[method].append(seconds)
     return chosen
 
 
@@ -309,19 +308,19 @@ def choices(draw, with_mapie, is_checked, spent):
         return None if value is None else rows.suspicion >= value
 
     for level in rows.levels:
-        grid_search = timed(spent, GRID, by_grid_search, draw, level)
+        grid_search = noted(spent, GRID, by_grid_search, draw, level)
         yield level, None, GRID, pass_from(grid_search)
-        plain = timed(spent, PLAIN, our_cut, our_policy(rows, level, None), scores)
+        plain = noted(spent, PLAIN, our_cut, our_policy(rows, level, None), scores)
         yield level, None, PLAIN, pass_below(plain)
         for confidence in CONFIDENCES:
-            ours = timed(spent, OURS, our_cut, our_policy(rows, level, confidence), scores)
+            ours = noted(spent, OURS, our_cut, our_policy(rows, level, confidence), scores)
             yield level, confidence, OURS, pass_below(ours)
             yield level, confidence, BY_HAND, pass_from(by_hand(draw, level, confidence))
             for method in mapie_methods(rows, confidence) if with_mapie else ():
                 value = by_parts_of_mapie(draw, level, confidence, method)
                 if is_checked:
                     given = draw, level, confidence, method
-                    whole = timed(spent, method, by_mapie, *given)
+                    whole = noted(spent, method, by_mapie, *given)
                     if whole != value:
                         raise AssertionError(f"{rows.name}, {given[1:]}: {whole}, {value}")
                 yield level, confidence, method, pass_from(value)

@@ -68,12 +68,12 @@ def make_log_screen():
     )
 
 
-def make_forest(n_jobs=1):
+def make_forest():
     """100 trees, scikit-learn's defaults."""
-    return RandomForestClassifier(n_estimators=100, n_jobs=n_jobs, random_state=0)
+    return RandomForestClassifier(n_estimators=100, random_state=0)
 
 
-def make_lightgbm(n_jobs=1):
+def make_lightgbm():
     """200 trees of 15 leaves at a rate of .05."""
     from lightgbm import LGBMClassifier
 
@@ -81,7 +81,7 @@ def make_lightgbm(n_jobs=1):
         n_estimators=200,
         num_leaves=15,
         learning_rate=0.05,
-        n_jobs=n_jobs,
+        n_jobs=1,
         random_state=0,
         verbosity=-1,
     )

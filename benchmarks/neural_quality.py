@@ -5,7 +5,6 @@ Run alone with ``python -m benchmarks.neural_quality --data DIR [--quick]``.
 
 from __future__ import annotations
 
-import time
 import warnings
 from functools import partial
 from itertools import product
@@ -34,6 +33,7 @@ from benchmarks.objective import (
     plus_minus,
     write,
 )
+from benchmarks.timing import timed
 
 OURS, PEERS = "TabularNet", ("LightGBM", "MLPClassifier", "logistic")
 TITLES = {
@@ -122,12 +122,10 @@ def run(data_dir, quick, job):
 def fit_and_measure(split, job):
     """Measures of one model on the test rows, and the CPU seconds of its fit on one thread."""
     model = methods.behind_one_hot(methods.TABLE_MODELS[job.method](job.seed), split.X_train)
-    start = time.process_time()
     with warnings.catch_warnings():
         # MLPClassifier does its default of 200 epochs and says that it would go on.
         warnings.filterwarnings("ignore", message="Stochastic Optimizer")
-        model.fit(split.X_train, split.y_train)
-    seconds = time.process_time() - start
+        _, seconds = timed(model.fit, split.X_train, split.y_train)
     return {**measure_proba(split, model.predict_proba(split.X_test)), "fit_s": seconds}
 
 

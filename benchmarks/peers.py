@@ -5,7 +5,6 @@ Run alone with ``python -m benchmarks.peers --data DIR [--quick]``.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -41,7 +40,7 @@ from benchmarks.objective import (
     plus_minus,
     write,
 )
-from benchmarks.timing import interleaved, torch_threads
+from benchmarks.timing import interleaved, timed, torch_threads
 
 RATE = 0.10
 ULB_SEEDS = (0, 1, 2, 3, 4)
@@ -57,7 +56,7 @@ DEFAULT_XGBOOST = "XGBoost, defaults"
 NET, DEFAULT_CASCADE = "TabularNet", "skmsc, as it comes"
 WHOLE_MODELS = {
     LOGISTIC: methods.make_screen,
-    FOREST: partial(methods.make_forest, n_jobs=1),
+    FOREST: methods.make_forest,
     LIGHTGBM: methods.make_lightgbm,
     XGBOOST: methods.make_xgboost,
     DEFAULT_XGBOOST: methods.make_default_xgboost,
@@ -113,13 +112,6 @@ class Candidate(NamedTuple):
     predict_proba: Callable
     fit_s: float | None
     reach: float = 1.0
-
-
-def timed(call, *given, **params):
-    """What the call returns, and its CPU seconds."""
-    start = time.process_time()
-    result = call(*given, **params)
-    return result, time.process_time() - start
 
 
 def fit_models(split, last_names):

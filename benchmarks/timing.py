@@ -76,6 +76,13 @@ def interleaved(calls, *, baseline, seconds, n_calls=1, min_turns=5, warm=True, 
     }
 
 
+def timed(call, *given, **params):
+    """What one call returns, and its CPU seconds."""
+    start = time.process_time()
+    result = call(*given, **params)
+    return result, time.process_time() - start
+
+
 def memory_peak(call):
     """Peak of the traced memory, in bytes, that `call` allocates."""
     tracemalloc.start()
