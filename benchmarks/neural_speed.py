@@ -185,7 +185,7 @@ def fit_once(X, y):
 
 def main(arguments):
     """Ask the question, write results/neural_speed.md and .json; return the expectations."""
-    n_rows, how = N_ROWS, {"seconds": 20, "min_turns": 5}
+    n_rows, how = N_ROWS, {"seconds": 10, "min_turns": 5}
     if arguments.quick:
         n_rows, how = N_QUICK_ROWS, {"seconds": 0, "min_turns": 2}
     split = imbalanced(n_rows, 1, n_features=N_FEATURES)

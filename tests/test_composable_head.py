@@ -543,7 +543,7 @@ class TestFixedHeads:
         model = ComposableHeadClassifier(
             trunk=TabularNet(width=64, max_epochs=20), head=kind, random_state=0
         ).fit(X[train], y[train])
-        rows = model.trunk_.net_.module_.head.rows.numpy()
+        rows = model.trunk_.net_.module_.head.rows.cpu().numpy()
         np.testing.assert_array_equal(model.head_.rows_, rows)
         scale = np.linalg.norm(model.coef_, axis=1)
         np.testing.assert_allclose(scale, scale[0])

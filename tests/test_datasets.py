@@ -138,7 +138,7 @@ def test_bunch():
     for name in ("target", "time", "label_time", "customer", "terminal", "amount", "day"):
         assert cards[name].shape == (3_000,), name
     assert cards.time.dtype == cards.label_time.dtype == np.dtype("datetime64[s]")
-    assert np.all(np.diff(cards.time) >= np.timedelta64(0))
+    assert np.all(np.diff(cards.time) >= np.timedelta64(0, "s"))
     assert np.all(cards.label_time - cards.time == np.timedelta64(5, "D"))
     start = np.datetime64("2024-01-01", "D")
     np.testing.assert_array_equal(cards.day, (cards.time.astype("M8[D]") - start).astype(int))

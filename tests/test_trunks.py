@@ -66,9 +66,8 @@ def test_a_tabular_net_is_a_trunk_below_its_head():
     np.testing.assert_array_equal(trunk(X), trunk.estimator.features(X))
     assert trunk(X).dtype == np.float64 and trunk(X).shape == (200, 16)
     head = trunk.estimator.net_.module_.head
-    logits = (
-        trunk(X) @ head.weight.detach().double().numpy().T + head.bias.detach().double().numpy()
-    )
+    weight, bias = (t.detach().double().cpu().numpy() for t in (head.weight, head.bias))
+    logits = trunk(X) @ weight.T + bias
     np.testing.assert_array_equal(logits.argmax(axis=1), trunk.estimator.predict(X))
 
 

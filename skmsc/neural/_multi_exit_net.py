@@ -22,7 +22,7 @@ from skmsc.neural._modules import last_exit_proba, to_log_proba, to_proba
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_input import find_device, split_rows, validation_share
-from skmsc.neural._tabular_net import PREDICT_ROWS, TabularNet
+from skmsc.neural._tabular_net import TabularNet, predict_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -215,8 +215,9 @@ class MultiExitNet(TabularNet):
         check_is_fitted(self)
         X = self._check_X(X)
         proba = np.empty((X.shape[0], self.n_exits_, self.classes_.size))
-        for start in range(0, X.shape[0], PREDICT_ROWS):
-            rows = slice(start, start + PREDICT_ROWS)
+        n_rows = predict_rows(self.net_.device)
+        for start in range(0, X.shape[0], n_rows):
+            rows = slice(start, start + n_rows)
             carry = X[rows]
             for k in range(self.n_exits_):
                 proba[rows, k], carry = self.run_exit(k, carry)
@@ -349,11 +350,11 @@ class MultiExitNet(TabularNet):
             carry = self._check_X(carry)
         module, device = self._ready_module()
         if isinstance(carry, Hidden):
-            pieces = carry.features.split(PREDICT_ROWS)
+            pieces = carry.features.split(predict_rows(device))
         elif not carry.shape[0]:
             pieces = [torch.zeros(carry.shape)]
         else:
-            pieces = (batch for batch, _ in TensorBatches(Dataset(carry), PREDICT_ROWS))
+            pieces = (batch for batch, _ in TensorBatches(Dataset(carry), predict_rows(device)))
         is_last, proba, hidden = k == self.n_exits_ - 1, [], []
         answer = to_log_proba if log else to_proba
         with torch.inference_mode():

@@ -65,7 +65,13 @@ if TYPE_CHECKING:
     from skmsc._typing import Floats, RandomState, Rows
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-PREDICT_ROWS = 2048  # of a batch in predict: its activations stay in the cache
+PREDICT_ROWS = 2048  # of a batch in predict on a CPU: its activations stay in the cache
+_GPU_PREDICT_ROWS = 16_384  # elsewhere, where every call has its price
+
+
+def predict_rows(device):
+    """How many rows a batch of predict holds on a device."""
+    return PREDICT_ROWS if torch.device(device).type == "cpu" else _GPU_PREDICT_ROWS
 
 
 def _class_weights_are_known(net):
@@ -511,7 +517,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         module, device = self._ready_module()
         output, start = None, 0
         with torch.inference_mode():
-            for batch, _ in TensorBatches(Dataset(X), PREDICT_ROWS):
+            for batch, _ in TensorBatches(Dataset(X), predict_rows(device)):
                 part = function(module, batch.to(device)).cpu().numpy()
                 if output is None:
                     output = np.empty((X.shape[0], part.shape[1]))
@@ -669,7 +675,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
             iterator_train__even=True,
             iterator_train__device=None,
             iterator_valid=TensorBatches,
-            iterator_valid__batch_size=PREDICT_ROWS,
+            iterator_valid__batch_size=predict_rows(device),
             predict_nonlinearity=self._nonlinearity,
             logit_offset=adjustment * shares if adjustment else None,
             device=device,

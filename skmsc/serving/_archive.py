@@ -6,10 +6,18 @@ import json
 import os
 import zipfile
 import zlib
+from importlib import metadata
 from pathlib import Path
+
+from skmsc import __version__
 
 _CHECKSUMS = "checksums.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same parts give the same bytes
+
+
+def version(package):
+    """Version of a package that is here; skmsc may run from its sources, without metadata."""
+    return __version__ if package == "skmsc" else metadata.version(package)
 
 
 def write_archive(path, kind, parts):

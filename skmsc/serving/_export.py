@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from skmsc._composable_head import ComposableHeadClassifier
 from skmsc._early_exit import EarlyExitClassifier
 from skmsc._feedback_cascade import FeedbackCascadeClassifier
 from skmsc._sklearn import _num_samples, is_dataframe, take_rows
-from skmsc.serving._archive import write_archive
+from skmsc.serving._archive import version, write_archive
 from skmsc.serving._inputs import SCORES, Inputs, NotExportable
 from skmsc.serving._manifest import KIND, MANIFEST, Fetch, Manifest, Stage
 from skmsc.serving._net_graphs import exit_graphs, heads_graph, with_logs

@@ -15,7 +15,6 @@ from collections import OrderedDict
 from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from skmsc._checks import warn
-from skmsc.serving._archive import read_archive, write_archive
+from skmsc.serving._archive import read_archive, version, write_archive
 from skmsc.serving._trees import check_trees
 from skmsc.serving._trusted import may_make, may_make_key, trusted_names
 

@@ -421,7 +421,7 @@ NUMBERS = {"test_size": 24, "gap": 24}
     [
         ({}, DATES[:-1], ValueError, r"time must have shape \(150,\).* got \(149,\)"),
         ({}, DATES[:, None], ValueError, r"got \(150, 1\)"),
-        ({}, np.where(HOURS > 5, DATES, np.datetime64("NaT")), ValueError, "time is missing"),
+        ({}, np.where(HOURS > 5, DATES, np.datetime64("NaT", "h")), ValueError, "time is missing"),
         ({}, [pd.NaT, *PARIS[1:]], TypeError, "time must hold dates of one kind"),
         ({}, [*PARIS[1:], DATES[0].item()], TypeError, "with a time zone or without"),
         (NUMBERS, np.where(HOURS > 5, HOURS, np.nan), ValueError, "time is missing or infinite"),
@@ -434,7 +434,7 @@ NUMBERS = {"test_size": 24, "gap": 24}
         ({"gap": "soon"}, DATES, ValueError, "gap must be a duration, .* got 'soon'"),
         ({"gap": "1M"}, DATES, ValueError, "gap must be a duration, .* got '1M'"),
         ({"gap": np.timedelta64(1, "M")}, DATES, TypeError, "gap must be a duration"),
-        ({"gap": np.timedelta64("NaT")}, DATES, TypeError, "gap must be a duration"),
+        ({"gap": np.timedelta64("NaT", "D")}, DATES, TypeError, "gap must be a duration"),
         ({"gap": "-7D"}, DATES, ValueError, "gap must be finite and at least 0; got '-7D'"),
         ({"test_size": "0D"}, DATES, ValueError, "test_size must be finite and above 0"),
         ({**NUMBERS, "train_size": np.inf}, HOURS, ValueError, "train_size must be finite"),

@@ -122,9 +122,10 @@ def test_predictions_are_those_of_cosines_with_the_rows(head, trunk, trunk_param
     module = net.net_.module_
     assert sum(part.numel() for part in module.head.parameters()) == 3 + 1
     assert (module.head.rows.dtype, module.head.rows.shape) == (getattr(torch, dtype), (5, 16))
-    rows = module.head.rows.numpy()[:3]
+    rows = module.head.rows.cpu().numpy()[:3]
     with torch.no_grad():
-        hidden = module.trunk(module.standardise(torch.from_numpy(X))).double().numpy()
+        inputs = module.standardise(torch.from_numpy(X).to(net.net_.device))
+        hidden = module.trunk(inputs).double().cpu().numpy()
     hidden = hidden.reshape(240, -1, 16)  # one member, or several
     length = np.linalg.norm(hidden, axis=2, keepdims=True)
     logits = module.head.scale.item() * hidden @ rows.T / np.where(length == 0, 1, length)
@@ -317,7 +318,8 @@ def test_features_are_the_mean_of_the_members(net):
     net.set_params(max_epochs=2, random_state=0).fit(X, Y)
     module = net.net_.module_
     with torch.no_grad():
-        hidden = module.trunk(module.standardise(torch.from_numpy(X))).double().numpy()
+        inputs = module.standardise(torch.from_numpy(X).to(net.net_.device))
+        hidden = module.trunk(inputs).double().cpu().numpy()
     features = net.features(X)
     assert (features.shape, features.dtype) == ((240, 5), np.float64)
     np.testing.assert_allclose(features, hidden.reshape(240, -1, 5).mean(axis=1), rtol=1e-5)
@@ -330,11 +332,11 @@ def test_features_are_the_mean_of_the_members(net):
 def test_features_of_several_exits_are_those_behind_the_last_block(trunk, trunk_params):
     params = {"width": 8, "depth": 3, "lr": 0.02, "random_state": 0, "dtype": "float64"}
     net = MultiExitNet(trunk, trunk_params=trunk_params, **params).fit(X, Y)
-    carry = torch.from_numpy(X)
+    carry = torch.from_numpy(X).to(net.net_.device)
     with torch.no_grad():
         for k in range(3):
             _, carry = net.net_.module_.run(k, carry)
-    hidden = carry.numpy().reshape(240, -1, 8).mean(axis=1)
+    hidden = carry.cpu().numpy().reshape(240, -1, 8).mean(axis=1)
     np.testing.assert_allclose(net.features(X), hidden, rtol=1e-10)
 
 
@@ -353,7 +355,8 @@ class Maps(torch.nn.Module):
 def test_maps_become_features_one_by_one():
     net = MultiExitNet(Maps, lr=0.02, random_state=0, dtype="float64").fit(X, Y)
     last = net.net_.module_.heads[-1][1]
-    logits = net.features(X) @ last.weight.detach().numpy().T + last.bias.detach().numpy()
+    weight, bias = (t.detach().cpu().numpy() for t in (last.weight, last.bias))
+    logits = net.features(X) @ weight.T + bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(net.predict_proba(X), expected, rtol=1e-10)
 
