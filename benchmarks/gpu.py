@@ -129,9 +129,9 @@ def main(arguments):
     text = "\n\n".join(
         [
             "# When a GPU pays",
-            f"GPU: {name}. The CPU works with {n_threads} threads. Wall time, medians; rows of "
-            f"{N_FEATURES} float32 features come from and scores go back to the CPU's memory.",
-            f"## fit: TabularNet, {n_rows:,} rows, {N_EPOCHS} epochs, no validation",
+            f"GPU: {name}. The CPU works with {n_threads} threads. Wall time, medians; rows "
+            "come from the CPU's memory, and scores go back there.",
+            f"## fit: TabularNet, {n_rows:,} x {N_FEATURES} rows, {N_EPOCHS} epochs, no validation",
             both_table(["width", "batch_size"], fits),
             "## predict_proba: TabularNet",
             both_table(["width", "rows"], predictions),
