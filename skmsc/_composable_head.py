@@ -131,7 +131,8 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         the multiply-adds of both; unknown where they cannot be counted.
     validation_fraction : float, default=0.1
         Share of the rows in (0, 1) held out of trunk and heads: for thresholds, calibration,
-        `reject` and what the head chooses once. None: nothing is held out.
+        `reject` and what the head chooses once. With thresholds that promise a confidence one half
+        of them chooses, the other half proves. None: nothing is held out.
     calibration : {"temperature", None}, default="temperature"
         How scores become probabilities, fitted on the rows of `validation_fraction` and kept.
     replay_size : int, default=0
@@ -390,6 +391,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         self._check_parameters()
         self.head_ = clone(check_head(self.head))
         rows, labels = self._check_training_rows(X, y, sample_weight, groups, fit_params, expected)
+        choosing, proving = self._halve_held_out(rows)
         fitter, params = rows.fitter, rows.stage_params
         self._screen = self._measured_costs = None
         if self.first_stage is not None:
@@ -404,7 +406,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
             seeds_for(fitter.seed, "heads", 1)[0],
         )
         with fitter.progress.task("heads"):
-            self._learn_heads(rows, features, labels)
+            self._learn_heads(choosing, features, labels)
         del features
         if expected is not None and len(expected) > len(labels):
             self._set = self._learner.expect(self._set, expected)
@@ -415,10 +417,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         self._gives_own_arrays = [True] * len(self._stage_names)
         self._first_checks_all, self._positive = False, self._find_positive()
         self._log_unknown, self._odds_slope = 0.0, 1.0
-        if rows.held_out is not None:
-            y, weight = rows.held_out
-            self._set_odds(fitter.X_held_out, np.searchsorted(self._set.labels, y), weight)
-        return self._gather_evidence(rows, groups is not None)
+        if choosing.held_out is not None:
+            y, weight = choosing.held_out
+            codes = np.searchsorted(self._set.labels, y)
+            self._set_odds(choosing.fitter.X_held_out, codes, weight)
+        return self._gather_evidence(proving, groups is not None)
 
     def _check_training_rows(self, X, y, sample_weight, groups, fit_params, expected):
         """Validate what needs the rows; return a `TrainingRows` and the labels, sorted."""
@@ -454,6 +457,25 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         check_all_train(what, labels, np.arange(len(labels)), rows.fitter.codes)
         return replace(rows, row_values=row_values), labels
 
+    def _halve_held_out(self, rows):
+        """Rows held out to choose on, and to find thresholds on: all of them for both.
+
+        But what promises a confidence needs rows that nothing was chosen on.
+        """
+        promises = getattr(self.thresholds, "confidence", None) is not None
+        chooses = self._chooses_penalty() or self.reject is not None
+        if rows.held_out is None or not (promises and chooses and self.first_stage is not None):
+            return rows, rows
+        seed = seeds_for(rows.fitter.seed, "halves", 1)[0]
+        choosing, proving = rows.halve_held_out(seed)
+        self._check_held_out(proving.held_out[0], "half of the rows")
+        return choosing, proving
+
+    def _chooses_penalty(self):
+        """Whether the heads' penalty is left to `fit`."""
+        head = self.head_
+        return head.penalty is not None and getattr(head, head.penalty) is None
+
     def _fit_trunk(self, fitter, labels, params):
         """Fit the trunk, random features and fixed rows; return the training rows' features."""
         trunk, head, seed = self.trunk, self.head_, fitter.seed
@@ -484,7 +506,7 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         penalty = None
         if head.penalty is not None:
             penalty = getattr(head, head.penalty)
-        chooses = head.penalty is not None and penalty is None
+        chooses = self._chooses_penalty()
         if chooses:
             penalty = head.fallback
         self._learner = self._learner.with_penalty(penalty)

@@ -116,12 +116,12 @@ class ChecksRows:
             given=given,
         )
 
-    def _check_held_out(self, y):
+    def _check_held_out(self, y, which="the rows"):
         """Raise before any fit when the held-out rows are too few for the policy's promise."""
         n_rows, n_positive = rows_needed(
             self.thresholds, len(self._stage_names), len(self.classes_)
         )
-        held = f"among the rows of validation_fraction={self.validation_fraction}"
+        held = f"among {which} of validation_fraction={self.validation_fraction}"
         if len(y) < n_rows:
             raise ValueError(
                 f"{self.thresholds!r} cannot be promised: it needs {n_rows} rows {held}; got "

@@ -116,6 +116,22 @@ class TrainingRows:
         """What else is known of some of the rows given, by their indices among these."""
         return {name: values[idx] for name, values in self.row_values.items()}
 
+    def halve_held_out(self, seed):
+        """The same training rows twice, each time with half of every class of the held-out ones."""
+        y, weight = self.held_out
+        shuffled = np.random.RandomState(seed).permutation(len(y))
+        by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
+        X = self.fitter.X_held_out
+        return tuple(
+            replace(
+                self,
+                fitter=replace(self.fitter, X_held_out=take_rows(X, half)),
+                held_out=(y[half], weight[half]),
+                held_idx=self.held_idx[half],
+            )
+            for half in (np.sort(by_class[::2]), np.sort(by_class[1::2]))
+        )
+
     def spread(self, values):
         """Values of the training rows at the places of the rows given; nan elsewhere."""
         if self.idx.size == self.n_given:

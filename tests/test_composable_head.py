@@ -34,6 +34,8 @@ from skmsc import (
     report,
 )
 from skmsc.neural import TabularNet
+from skmsc.training.heads import choose_penalty
+from skmsc.training_rows import TrainingRows
 from skmsc.trunks import RandomReLU
 
 EXACT = [
@@ -390,6 +392,49 @@ class TestFirstStage:
         np.testing.assert_array_equal(
             model.predict(X), model.classes_[routing.proba.argmax(axis=1)]
         )
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"head": RidgeHead()},
+            {"head": LDAHead(0.1), "proba": "open", "unknown_label": -1, "reject": 0.05},
+        ],
+        ids=["penalty", "unknown"],
+    )
+    def test_a_confidence_is_proved_on_rows_that_chose_nothing(self, params, monkeypatch):
+        halves, halve = [], TrainingRows.halve_held_out
+
+        def spy(self, seed):
+            halves.extend(halve(self, seed))
+            return halves
+
+        monkeypatch.setattr(TrainingRows, "halve_held_out", spy)
+        X, y, _ = rows(n_samples=1500)
+        policy = Agreement(0.1, confidence=0.9)
+        params = {"validation_fraction": 0.2, "random_state": 0, "calibration": None} | params
+        model = ComposableHeadClassifier(
+            GaussianNB(), "passthrough", thresholds=policy, **params
+        ).fit(X, y)
+        choosing, proving = halves
+        assert np.intersect1d(choosing.held_idx, proving.held_idx).size == 0
+        assert choosing.held_idx.size + proving.held_idx.size == 300
+        counts = [np.unique(half.held_out[0], return_counts=True)[1] for half in halves]
+        assert np.abs(counts[0] - counts[1]).max() <= 1
+        np.testing.assert_array_equal(X[proving.held_idx], proving.fitter.X_held_out)
+        # The thresholds are those of the one half, what was chosen is that of the other.
+        for half, same in ((proving, True), (choosing, False)):
+            there = X[half.held_idx], y[half.held_idx]
+            again = model.tune_thresholds(*there, thresholds=policy, copy=True)
+            assert np.array_equal(again.thresholds_, model.thresholds_) == same
+        there = X[choosing.held_idx]
+        if model.reject is None:
+            codes, weight = (y[choosing.held_idx] - 3) // 10, np.ones(len(there))
+            how = {"balanced": False}
+            best = choose_penalty(model.head_, model._set.statistics, there, codes, weight, **how)
+            assert model.penalty_ == best
+        else:
+            unknown = model.stage_proba(there)[:, 1].argmax(axis=1) == 0  # -1 is the first class
+            assert unknown.sum() == int(0.05 * len(there))
 
     def test_its_scores_are_those_of_the_copies(self):
         model, X, _ = self.fit()
