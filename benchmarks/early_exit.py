@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -196,28 +197,38 @@ def stage_scores(model, X, ensemble):
     return scores
 
 
-def curve(name, tune, test, costs, spread, confidence="max_proba"):
+def tempered(tune, others):
+    """Scores of every stage as its answers: one temperature a stage, from the tuning rows.
+
+    So that rows that different stages answer compare.
+    """
+    from skmsc.calibration import fit_calibration
+
+    scores, y = tune
+    maps = [
+        fit_calibration("temperature", scores[:, k], y, np.ones(len(y)))
+        for k in range(scores.shape[1])
+    ]
+    return np.stack([of_stage(others[:, k]) for k, of_stage in enumerate(maps)], axis=1)
+
+
+def curve(name, tune, test, answers, costs, spread, confidence="max_proba"):
     """Realised cost and value on test rows for every budget; thresholds from tuning rows.
 
-    `tune` and `test` are pairs of stage scores and labels. Each stage's scores are tempered once,
-    on the tuning rows, so that rows of different stages compare.
+    `tune` and `test` are pairs of stage scores and labels; `answers` are those of the test rows.
     """
     from skmsc import CostBudget
-    from skmsc.calibration import fit_calibration
     from skmsc.thresholds import StageScores, acting_scores, eager_stage, fit_thresholds
 
     scores, y = tune
-    n_stages, ones = scores.shape[1], np.ones(len(y))
-    maps = [fit_calibration("temperature", scores[:, k], y, ones) for k in range(n_stages)]
-    answers = np.stack([maps[k](test[0][:, k]) for k in range(n_stages)], axis=1)
     seen = StageScores(
         stage_proba=scores,
         y=y,
-        sample_weight=ones,
+        sample_weight=np.ones(len(y)),
         negative=None,
         caught=None,
         stage_costs=costs,
-        stage_names=tuple(map(str, range(n_stages))),
+        stage_names=tuple(map(str, range(scores.shape[1]))),
         untouched=True,
         measure=confidence,
     )
@@ -237,35 +248,27 @@ def area(points):
     return float(np.interp(BUDGETS, cost, value).mean())
 
 
-def judge(name, model, tune, test):
+def judge(name, model, tune, test, wanted=(*MEANS, *OTHER_CONFIDENCES)):
     """Records of one fitted model: the curve, area and full value for each of the means."""
-    found = {}
+    found, costs = {}, model.stage_costs_
     for ensemble in (False, True):
-        on_tune, on_test = (stage_scores(model, X, ensemble) for X, _ in (tune, test))
-        full = value_of(name, test[1], on_test[:, -1])
-        for means, (with_ensemble, spread) in MEANS.items():
+        on_tune, on_test = ((stage_scores(model, X, ensemble), y) for X, y in (tune, test))
+        answers = tempered(on_tune, on_test[0])
+        full = value_of(name, test[1], on_test[0][:, -1])
+        for means in wanted:
+            with_ensemble, spread = MEANS.get(means, MEANS[DEFAULT_MEANS])
             if with_ensemble == ensemble:
-                points = curve(
-                    name, (on_tune, tune[1]), (on_test, test[1]), model.stage_costs_, spread
-                )
+                how = (spread, OTHER_CONFIDENCES.get(means, "max_proba"))
+                points = curve(name, on_tune, on_test, answers, costs, *how)
                 found[means] = {"points": points, "area": area(points), "full": full}
-        if ensemble:
-            for means, confidence in OTHER_CONFIDENCES.items():
-                points = curve(
-                    name,
-                    (on_tune, tune[1]),
-                    (on_test, test[1]),
-                    model.stage_costs_,
-                    "agreement",
-                    confidence,
-                )
-                found[means] = {"points": points, "area": area(points), "full": full}
-        else:  # judged without the test rows, to choose learning rates by
-            points = curve(
-                name, (on_tune, tune[1]), (on_tune, tune[1]), model.stage_costs_, "geometric"
-            )
-            found["tuning"] = area(points)
     return found
+
+
+def tuning_area(name, model, tune):
+    """The area of a model by itself on tuning rows, to choose learning rates by."""
+    scores = stage_scores(model, tune[0], ensemble=False), tune[1]
+    answers = tempered(scores, scores[0])
+    return area(curve(name, scores, scores, answers, model.stage_costs_, "geometric"))
 
 
 def best_rate(value_at):
@@ -282,65 +285,53 @@ def best_rate(value_at):
 
 
 def run_weighting(data_dir, name, weighting, quick, tune_rate):
-    """Fit every seed with one learning rate, found on the first seed's tuning rows."""
-    seeds = range(N_QUICK_SEEDS if quick else N_SEEDS)
-    train, tune, test = parts_of(data_dir, name, 0, quick)
-    trials = {}
+    """Fit every seed with one learning rate, found on the first seed's tuning rows.
 
-    def value_at(lr):
-        if lr not in trials:
-            model = fit_exits(name, train, weighting, lr, 0, quick)
-            trials[lr] = judge(name, model, tune, test), model.net_.n_iter_, model.multiply_adds_
-        return trials[lr][0]["tuning"]
+    Nets of uniform weights are also put behind a boosted first stage.
+    """
+    lr = TUNED[name][WEIGHTINGS.index(weighting)]
+    if tune_rate:
+        train, tune, _ = parts_of(data_dir, name, 0, quick)
 
-    lr = best_rate(value_at) if tune_rate else TUNED[name][WEIGHTINGS.index(weighting)]
-    value_at(lr)
+        @cache
+        def value_at(lr):
+            return tuning_area(name, fit_exits(name, train, weighting, lr, 0, quick), tune)
+
+        lr = best_rate(value_at)
     records = []
-    for seed in seeds:
-        if seed == 0:
-            found, n_epochs, counts = trials[lr]
-        else:
-            train, tune, test = parts_of(data_dir, name, seed, quick)
-            model = fit_exits(name, train, weighting, lr, seed, quick)
-            found, n_epochs = judge(name, model, tune, test), model.net_.n_iter_
-            counts = model.multiply_adds_
-        for means in (*MEANS, *OTHER_CONFIDENCES):
-            records.append(
-                {
-                    "dataset": name,
-                    "method": weighting,
-                    "means": means,
-                    "seed": seed,
-                    "lr": lr,
-                    "epochs": n_epochs,
-                    "multiply_adds": np.asarray(counts).tolist(),
-                    **found[means],
-                }
-            )
+    for seed in range(N_QUICK_SEEDS if quick else N_SEEDS):
+        train, tune, test = parts_of(data_dir, name, seed, quick)
+        model = fit_exits(name, train, weighting, lr, seed, quick)
+        record = {"dataset": name, "seed": seed, "lr": lr, "epochs": model.net_.n_iter_}
+        for means, found in judge(name, model, tune, test).items():
+            counts = {"multiply_adds": model.multiply_adds_.tolist()}
+            records.append({**record, "method": weighting, "means": means, **counts, **found})
+        if weighting == "uniform":
+            model = behind_boosted(model, name, train, lr, seed, quick)
+            alone = value_of(name, test[1], model.first_stage_.predict_proba(test[0]))
+            found = judge(name, model, tune, test, [DEFAULT_MEANS])[DEFAULT_MEANS]
+            boosted = {"method": BOOSTED, "means": DEFAULT_MEANS, "first_stage_alone": alone}
+            records.append({**record, **boosted, **found})
     return records
 
 
-def run_boosted(data_dir, name, seed, quick):
-    """Uniform weights behind a boosted first stage, at one learning rate.
+def behind_boosted(model, name, train, lr, seed, quick):
+    """A model whose net was trained with uniform weights, that net behind a boosted first stage.
 
-    A comparison counts as a multiply-add, which favours trees.
+    Such training looks at no first stage, so that it would give the same net. A comparison counts
+    as a multiply-add, which favours trees.
     """
-    train, tune, test = parts_of(data_dir, name, seed, quick)
-    model = fit_exits(name, train, "uniform", RATES[0], seed, quick, first=make_boosted())
-    counts = [comparisons(model.first_stage_), *model.net_.count_exit_multiply_adds()]
-    model.stage_costs_ = np.array(counts) / sum(counts)
-    alone = model.first_stage_.predict_proba(test[0])
-    return [
-        {
-            "dataset": name,
-            "method": BOOSTED,
-            "means": DEFAULT_MEANS,
-            "seed": seed,
-            "lr": RATES[0],
-            "first_stage_alone": value_of(name, test[1], alone),
-            **judge(name, model, tune, test)[DEFAULT_MEANS],
-        }
-    ]
+    from skmsc.neural import MultiExitNet
+
+    def trained(net, *_, **__):
+        vars(net).update(vars(model.net_))
+        return net
+
+    with mock.patch.object(MultiExitNet, "fit_exits", trained):
+        boosted = fit_exits(name, train, "uniform", lr, seed, quick, first=make_boosted())
+    counts = [comparisons(boosted.first_stage_), *boosted.net_.count_exit_multiply_adds()]
+    boosted.stage_costs_ = np.array(counts) / sum(counts)
+    return boosted
 
 
 def run_peers(data_dir, name, seed, quick):
@@ -414,8 +405,6 @@ def run(data_dir, quick, tune_rates, job):
     what, name, which = job
     if what == "weighting":
         return run_weighting(data_dir, name, which, quick, tune_rates)
-    if what == "boosted":
-        return run_boosted(data_dir, name, which, quick)
     return run_peers(data_dir, name, which, quick)
 
 
@@ -618,13 +607,7 @@ def main(arguments):
         for name in names
         if name != SHIFTED or method == "uniform"
     ]
-    todo += [
-        (what, name, seed)
-        for what in ("boosted", "peers")
-        for name in names
-        for seed in seeds
-        if name != SHIFTED or what == "peers"
-    ]
+    todo += [("peers", name, seed) for name in names for seed in seeds]
     tune_rates = getattr(arguments, "tune", False)  # `benchmarks.run` does not
     job = partial(run, arguments.data, arguments.quick, tune_rates)
     records = run_jobs(job, todo, "early_exit", quick=arguments.quick)
