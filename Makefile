@@ -95,7 +95,7 @@ bench: need-data $(VENV)/.installed-bench  ## DATA=folder: the benchmarks on the
 	$(BIN)/python -m benchmarks.run --data '$(DATA)'
 
 bench-quick: $(VENV)/.installed-bench  ## the same on a few simulated rows: shows that the code runs
-	$(BIN)/python -m benchmarks.run --quick
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.run --quick
 
 need-data:
 	@test -n '$(DATA)' || { echo 'make bench needs DATA=folder, the folder with the data sets' >&2; exit 2; }
