@@ -41,7 +41,7 @@ from benchmarks.objective import (
     write,
 )
 
-N_SEEDS, N_QUICK_SEEDS = 4, 1
+N_SEEDS, N_QUICK_SEEDS = 5, 1
 N_SEEDS_OF = {"letter": 3}  # it has the most fits
 
 # 1. Composing, and 2. digits that come.
