@@ -56,7 +56,7 @@ def measure(split, answers, *, screen_cost, caught=None):
     -------
     dict of str to float
         ``pass_rate`` is realised on the test rows, ``cost`` is the mean per row in calls of the
-        last stage, ``retained`` the share of the caught positives that no early stage rejects.
+        last stage, ``retained`` the share of the caught positives that no early stage dismisses.
     """
     weight = split.w_test
     pass_rate = float(np.average(answers.passed, weights=weight))

@@ -60,7 +60,7 @@ def run_split(split, last_name):
     stages = methods.fit_stages(split, last)
 
     def record(method, rate, answers, **more):
-        # A screen alone rejects nothing on behalf of a later stage.
+        # A screen alone dismisses nothing on behalf of a later stage.
         caught = None if method == SCREEN_ALONE else stages.caught
         values = measure(split, answers, screen_cost=stages.screen_cost, caught=caught)
         return {
@@ -231,7 +231,7 @@ def main(arguments):
         "# Quality: what a cascade keeps of its last stage",
         "Mean ± half width of the 95 % interval over repeats. Cost is the mean per row in calls of "
         "the last stage, the screen's own (measured) cost included. Retained is the share of the "
-        "frauds caught by the last stage that no early stage rejects; one judge a table: the last "
+        "frauds caught by the last stage that no early stage dismisses; one judge a table: the last "
         "stage fitted alone, with its out-of-fold cut of best F1.",
         expectation_table(expectations),
     ]
