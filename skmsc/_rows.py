@@ -32,8 +32,8 @@ _FLOATS = (np.float64, np.float32)
 
 # Rows that go through the stages together, fewer where _COPIES of them in float64 would take more
 # than scikit-learn's `working_memory`. So many that a call's own cost is lost among them, and so
-# few that 20 columns take some 40 MB. Fewer than _FEW_ROWS would gain nothing.
-_ROWS_AT_ONCE, _FEW_ROWS, _COPIES = 65_536, 256, 4
+# few that four copies of 20 columns take 170 MB. Fewer than _FEW_ROWS would gain nothing.
+_ROWS_AT_ONCE, _FEW_ROWS, _COPIES = 262_144, 256, 4
 
 
 class ChecksRows:

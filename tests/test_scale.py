@@ -223,7 +223,7 @@ import joblib, numpy as np
 rows = np.memmap(sys.argv[1], dtype=np.float32, mode="r").reshape(-1, 20)
 for path in sys.argv[2:]:
     model = joblib.load(path)
-    model.predict(rows[:70_000])  # what is allocated once is no matter of the rows
+    model.predict(rows[:300_000])  # what is allocated once is no matter of the rows
     print("ready", flush=True)
     sys.stdin.readline()
     model.predict(rows)
@@ -231,7 +231,7 @@ for path in sys.argv[2:]:
     sys.stdin.readline()
 """
 STATUS = Path("/proc/self/status")
-N_ROWS = 400_000
+N_ROWS = 1_000_000
 
 
 def anonymous_mb(pid):
@@ -250,7 +250,7 @@ def test_memory_beyond_a_mapping_and_the_answer_is_bounded(names, tmp_path):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((N_ROWS, 20), dtype=np.float32)
     train, labels = rows[:2000], rows[:2000, 0] > 1
-    rows.tofile(tmp_path / "rows")  # 32 MB; the scaler alone would make as much of it
+    rows.tofile(tmp_path / "rows")  # 80 MB; the scaler alone would make as much of it
     how = {"thresholds": PassBudget(0.2), "random_state": 0}
     first = scaled(LogisticRegression())
     models = {
@@ -285,7 +285,7 @@ def test_memory_beyond_a_mapping_and_the_answer_is_bounded(names, tmp_path):
             child.stdin.flush()
             beyond.append(peak - before)  # labels are of one byte here
     assert child.returncode == 0
-    assert max(beyond) < 20, np.round(beyond, 1)
+    assert max(beyond) < 40, np.round(beyond, 1)
 
 
 # --- joblib ------------------------------------------------------------------------------------
