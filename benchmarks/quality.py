@@ -231,8 +231,8 @@ def main(arguments):
         "# Quality: what a cascade keeps of its last stage",
         "Mean ± half width of the 95 % interval over repeats. Cost is the mean per row in calls of "
         "the last stage, the screen's own (measured) cost included. Retained is the share of the "
-        "frauds caught by the last stage that no early stage dismisses; one judge a table: the last "
-        "stage fitted alone, with its out-of-fold cut of best F1.",
+        "frauds caught by the last stage that no early stage dismisses; one judge a table: the "
+        "last stage fitted alone, with its out-of-fold cut of best F1.",
         expectation_table(expectations),
     ]
     for dataset, title in DATASETS.items():
