@@ -251,12 +251,12 @@ def area(points):
 def judge(name, model, tune, test, wanted=(*MEANS, *OTHER_CONFIDENCES)):
     """Records of one fitted model: the curve, area and full value for each of the means."""
     found, costs = {}, model.stage_costs_
-    for ensemble in (False, True):
+    settings = {means: MEANS.get(means, MEANS[DEFAULT_MEANS]) for means in wanted}
+    for ensemble in sorted({with_ensemble for with_ensemble, _ in settings.values()}):
         on_tune, on_test = ((stage_scores(model, X, ensemble), y) for X, y in (tune, test))
         answers = tempered(on_tune, on_test[0])
         full = value_of(name, test[1], on_test[0][:, -1])
-        for means in wanted:
-            with_ensemble, spread = MEANS.get(means, MEANS[DEFAULT_MEANS])
+        for means, (with_ensemble, spread) in settings.items():
             if with_ensemble == ensemble:
                 how = (spread, OTHER_CONFIDENCES.get(means, "max_proba"))
                 points = curve(name, on_tune, on_test, answers, costs, *how)

@@ -79,6 +79,7 @@ def time_budgets(model, X_tune, y_tune, X, **how):
                 "budget": budget,
                 ALL: {"multiply_adds": against_all[0], "time": against_all[1]},
                 NET: {"multiply_adds": against_net[0], "time": against_net[1]},
+                "all_s": timings[ALL]["wall_s"],
                 **timing,
             }
         )

@@ -14,10 +14,10 @@ import torch
 
 from benchmarks.command import parse_arguments
 from benchmarks.datasets import imbalanced
-from benchmarks.early_exit_speed import BUDGETS, DEPTH, rows
+from benchmarks.early_exit_speed import ALL, DEPTH, rows, time_budgets
 from benchmarks.objective import markdown_table, write
 from benchmarks.timing import interleaved, torch_threads
-from skmsc import CostBudget, EarlyExitClassifier
+from skmsc import EarlyExitClassifier
 from skmsc.neural import MultiExitNet, TabularNet
 
 N_ROWS, N_FEATURES = 200_000, 30
@@ -26,7 +26,6 @@ WIDTHS, BATCH_SIZES, N_EPOCHS = (64, 256, 1024), (512, 4096), 2
 N_NEW = (1, 1000, 1_000_000)
 EXITS_WIDTHS, N_EXIT_TRAIN, N_EXIT_ROWS = (256, 2048), 12_000, 500_000
 CPU, GPU = "cpu", "cuda"
-ALL = "all stages"
 
 
 def fit_both(X, y, width, batch_size, **how):
@@ -64,25 +63,9 @@ def exits_on_gpu(width, n_train, n_rows, **how):
     X, y, X_tune, y_tune = rows(n_train, n_train, 10)
     net = MultiExitNet(width=width, depth=DEPTH, max_epochs=5, device=GPU, random_state=0)
     model = EarlyExitClassifier(None, net, random_state=0).fit(X, y)
-    tuned = {
-        b: model.tune_thresholds(X_tune, y_tune, thresholds=CostBudget(b), copy=True)
-        for b in BUDGETS
-    }
-    never = model.tune_thresholds(X_tune, y_tune, thresholds=2.0, copy=True)
     X_new = np.resize(X_tune, (n_rows, X.shape[1]))
-    calls = {ALL: lambda: never.predict_proba(X_new)}
-    calls |= {f"budget {b}": lambda m=m: m.predict_proba(X_new) for b, m in tuned.items()}
-    timings = interleaved(calls, baseline=ALL, **how)
-    multiply_adds = np.cumsum(model.multiply_adds_)
     return [
-        {
-            "width": width,
-            "budget": b,
-            "multiply_adds": 1 - multiply_adds[m.route(X_new).stage].mean() / multiply_adds[-1],
-            "time": 1 - timings[f"budget {b}"]["wall_ratio"],
-            "all_s": timings[ALL]["wall_s"],
-        }
-        for b, m in tuned.items()
+        {"width": width, **record} for record in time_budgets(model, X_tune, y_tune, X_new, **how)
     ]
 
 
@@ -141,7 +124,7 @@ def main(arguments):
                 [
                     [
                         *(f"{r['width']:,}", r["budget"], f"{1000 * r['all_s']:.1f}"),
-                        *(f"{r['multiply_adds']:.3f}", f"{r['time']:.3f}"),
+                        *(f"{r[ALL]['multiply_adds']:.3f}", f"{1 - r['wall_ratio']:.3f}"),
                     ]
                     for r in saved
                 ],
