@@ -59,6 +59,11 @@ class WeightedNet(NeuralNetClassifier):
             ("print_log", _PrintLog()),
         ]
 
+    def _set_training(self, training=True):
+        """As skorch's, which walks through all modules before every step."""
+        if self.module_.training != training:
+            super()._set_training(training)
+
     def infer(self, x, **fit_params):
         """Logits of a batch; its weights are the loss's business."""
         return super().infer(x["X"] if isinstance(x, Mapping) else x, **fit_params)
@@ -191,8 +196,7 @@ class Averaging(Callback):
         if training:
             self.n_steps_ += 1
             share = 1 / min(self.n_steps_, self.window)
-            for average, weights in zip(self._other, self._current, strict=True):
-                average.lerp_(weights, share)
+            torch._foreach_lerp_(self._other, self._current, share)
 
     def on_epoch_end(self, net, **kwargs):
         """Show the average to the callbacks that come after."""
