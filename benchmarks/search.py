@@ -289,7 +289,7 @@ def main(arguments):
     quick = arguments.quick
     with threadpool_limits(1):
         pairs = list(time_pairs(2 if quick else 20))
-        searches = list(run_searches(*((1, 6, 3, N_QUICK) if quick else (5, 50, 10, N_TRAIN))))
+        searches = list(run_searches(*((1, 6, 3, N_QUICK) if quick else (3, 50, 10, N_TRAIN))))
     mine = next(r for r in pairs if r["method"] == "skmsc")
     expectations = [
         expect("all pairs of a million rows, seconds", mine["wall_s"], at_most=0.5),
