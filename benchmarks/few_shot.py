@@ -45,7 +45,7 @@ from benchmarks.objective import (
     write,
 )
 
-N_SEEDS = 20
+N_SEEDS = 12
 RATES = (0.05, 0.1, 0.2)
 RATE = 0.2  # of the differences, of the cascade's AP and of the automatic choice
 TEMPERATURE = 1.0
@@ -459,8 +459,8 @@ def main(arguments):
     expectations = expectations_of(records)
     parts = [
         "# Few labels: what a pool of unlabelled rows, scored by the last stage, does for a screen",
-        f"{n_seeds} seeds (card: draws, five in each of four weeks). 20 labelled positives and 180 "
-        "negatives (simulated: 200 and 300 rows as they come) and some thousand rows without a "
+        f"{n_seeds} seeds (card: draws in four weeks, as many in each). 20 labelled positives and "
+        "180 negatives (simulated: 200 and 300 rows as they come) and some thousand rows without a "
         "label train the screen, a logistic regression; the last stage is fitted on other rows. "
         "Mean ± half width of the 95 % interval over repeats (seeds, weeks). *Retained* is the "
         "share of the positives caught by the last stage that the screen passes when exactly so "

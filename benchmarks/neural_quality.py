@@ -50,11 +50,11 @@ TITLES = {
 }
 FEW = ("taiwan", "adult", "pendigits")  # also with few training rows
 N_FEW = (200, 1000)
-N_REPEATS = 5  # splits or draws, or seeds of a model where the split is fixed
-N_CARD_SEEDS = 3  # of a model, per week
+N_REPEATS = 5  # splits or draws
+N_SEEDS = 3  # of a model where the split is fixed; of card fraud, per week
 N_CASCADE_SEEDS = 1  # of a net and of the cascade around it, per week
 # The seed changes nothing in the first two; the third takes longer than `OURS`.
-N_SEEDS = {"LightGBM": 1, "logistic": 1, "MLPClassifier": 2}
+N_SEEDS_OF = {"LightGBM": 1, "logistic": 1, "MLPClassifier": 2}
 SLOW = "TabularNet, small tabm"  # one fit of a table, and none of the card weeks
 CASCADE = "cascade"
 RATE = 0.1
@@ -86,16 +86,16 @@ def jobs(quick):
     n_repeats = 1 if quick else N_REPEATS
 
     def seeds(name, n_seeds):
-        return range(1 if quick or name == SLOW else min(n_seeds, N_SEEDS.get(name, n_seeds)))
+        return range(1 if quick or name == SLOW else min(n_seeds, N_SEEDS_OF.get(name, n_seeds)))
 
     for week, seed in product(weeks, seeds(CASCADE, N_CASCADE_SEEDS)):
         yield Job("card", week, None, CASCADE, seed)
     for name in names:
-        for week, seed in product(() if name == SLOW else weeks, seeds(name, N_CARD_SEEDS)):
+        for week, seed in product(() if name == SLOW else weeks, seeds(name, N_SEEDS)):
             yield Job("card", week, None, name, seed)
         for dataset in QUICK_TABLES if quick else TABLES:
             if TABLES[dataset].is_fixed:
-                repeats = [(0, seed) for seed in seeds(name, N_REPEATS)]
+                repeats = [(0, seed) for seed in seeds(name, N_SEEDS)]
             else:
                 repeats = [(split, split) for split in range(1 if name == SLOW else n_repeats)]
             for repeat, seed in repeats:

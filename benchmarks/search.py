@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.command import parse_arguments
 from benchmarks.datasets import imbalanced
+from benchmarks.jobs import run_jobs
 from benchmarks.methods import make_screen
 from benchmarks.objective import (
     expect,
@@ -30,7 +32,7 @@ from benchmarks.timing import interleaved, timing_table
 
 N_TRAIN, N_TEST, N_QUICK = 10_000, 40_000, 2_000
 SCREEN_COST, MAX_COST = 0.02, 0.1  # in calls of the last stage
-N_FOLDS = 5
+N_FOLDS, N_REPEATS = 5, 5
 N_ROWS, N_CUTS = 1_000_000, 512
 PEER, OURS = "scikit-fallback", "skmsc, pairs"
 # With as many settings on both sides; in the first repeat only, as is GridSearchCV.
@@ -205,14 +207,15 @@ def run_search(name, search, n_settings, split):
     return record
 
 
-def run_searches(n_repeats, n_settings, n_for_grid, n_train):
+def run_searches(n_settings, n_for_grid, n_train, job):
     """Records of all searches; some take long and are asked in the first repeat only."""
-    for seed in range(n_repeats):
-        split = imbalanced(n_train, N_TEST, seed)
-        for name, (search, n) in make_searches(n_settings, n_for_grid).items():
-            if seed and name in (FEW_PAIRS, SHORT, GRID, AS_MANY):
-                continue
-            yield run_search(name, search, n, split)
+    (seed,) = job
+    split = imbalanced(n_train, N_TEST, seed)
+    return [
+        run_search(name, search, n, split)
+        for name, (search, n) in make_searches(n_settings, n_for_grid).items()
+        if seed == 0 or name not in (FEW_PAIRS, SHORT, GRID, AS_MANY)
+    ]
 
 
 def search_table(records):
@@ -288,8 +291,10 @@ def main(arguments):
     """Ask the question, write results/search.md and .json; return the expectations."""
     quick = arguments.quick
     with threadpool_limits(1):
-        pairs = list(time_pairs(2 if quick else 20))
-        searches = list(run_searches(*((1, 6, 3, N_QUICK) if quick else (3, 50, 10, N_TRAIN))))
+        pairs = list(time_pairs(2 if quick else 10))
+    run = partial(run_searches, *((6, 3, N_QUICK) if quick else (50, 10, N_TRAIN)))
+    repeats = [(seed,) for seed in range(1 if quick else N_REPEATS)]
+    searches = run_jobs(run, repeats, "search", quick=quick)
     mine = next(r for r in pairs if r["method"] == "skmsc")
     expectations = [
         expect("all pairs of a million rows, seconds", mine["wall_s"], at_most=0.5),
