@@ -47,7 +47,7 @@ N_SEEDS, N_QUICK_SEEDS = 3, 1
 N_MNIST, N_QUICK_MNIST = 20_000, 1_000  # training images, drawn anew for each seed
 N_CHANNELS, N_HIDDEN = 5, 50  # of the LeNet
 BASE = {"lr": 1e-3, "n_epochs": 5, "batch_size": 32}
-SIZES, N_ORDERS = range(2, 11), 10
+SIZES, N_ORDERS = range(2, 11), 5
 N_RANDOM = 1000
 RIDGE, RANDOM, LDA, LOGISTIC, IMPRINT = (
     "ridge",

@@ -120,7 +120,7 @@ def main(arguments):
     with torch_threads(1):
         for n_classes, (trunk, width), first in product(CLASSES, nets, ("none", "logistic")):
             X, y, X_new, y_new = rows(n_train, n_rows, n_classes)
-            n_epochs = 10 if trunk == "mlp" else 5
+            n_epochs = 5 if trunk == "mlp" else 3
             model = fit(X, y, width, n_epochs=n_epochs, first=first != "none", trunk=trunk)
             setting = {"n_classes": n_classes, "trunk": trunk, "width": width, "first_stage": first}
             found = time_budgets(model, X_new, y_new, X_new, **how)
