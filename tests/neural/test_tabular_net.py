@@ -589,6 +589,18 @@ def test_weights_of_rows_held_out_keep_their_proportion_to_the_others():
     assert min(net.net_.history[:, "valid_loss"]) == pytest.approx(expected)
 
 
+def test_modules_train_in_training_and_not_in_validation():
+    modes = []
+
+    class Spy(skorch.callbacks.Callback):
+        def on_batch_end(self, net, training, **kwargs):
+            modes.append((training, *(part.training for part in net.module_.modules())))
+
+    small(max_epochs=3, validation=LAST_OF, net_params={"callbacks": [Spy()]}).fit(X, Y)
+    assert {training for training, *_ in modes} == {True, False}
+    assert all(len(set(mode)) == 1 for mode in modes)
+
+
 def test_a_net_that_learns_nothing_says_so():
     net = small(max_epochs=2, dropout=0.0)
     message = (
