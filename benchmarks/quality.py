@@ -82,7 +82,7 @@ def run_split(split, last_name):
         yield record("scikit-fallback", rate, answers)
     with TemporaryDirectory() as memory:
         for feedback in methods.FEEDBACKS:
-            for survivors in (False, True)[: 1 + (feedback in WITH_SURVIVORS)]:
+            for survivors in (False, True) if feedback in WITH_SURVIVORS else (False,):
                 name = named(f"skmsc {feedback}", survivors)
                 fits = methods.ours(
                     split, last, RATES, feedback=feedback, survivors=survivors, memory=memory
