@@ -51,10 +51,11 @@ ALL_DATA = (*DATASETS, SHIFTED)
 RARE = ("bank", SHIFTED, "card")  # judged by average precision, the others by accuracy
 TUNE_SHARE = 0.15
 N_SEEDS, N_QUICK_SEEDS = 5, 1
-SHORT_LIST = ("letter", "pendigits", "bank", "card")  # for the last two weightings
 N_QUICK_ROWS, QUICK_DATA = 1000, ("bank", "letter")
 BUDGETS = np.linspace(0.3, 0.9, 13)  # of the cost of all stages
 WEIGHTINGS = ("uniform", "learned", "survivors", "focal")
+SHORT_LIST = ("letter", "pendigits", "bank", "card")
+DATA_OF = dict(zip(WEIGHTINGS, (ALL_DATA, DATASETS, SHORT_LIST, SHORT_LIST), strict=True))
 RATES = (0.002, 0.004, 0.008)  # and beyond, by factors of 2, while the best is at the edge
 LOWEST_RATE, HIGHEST_RATE = 0.0005, 0.032
 # What --tune found, which takes half as long again: uniform, learned, survivors, focal.
@@ -615,17 +616,16 @@ def main(arguments):
         ("weighting", name, method)
         for method in WEIGHTINGS
         for name in names
-        if method == "uniform" or name in (DATASETS if method == "learned" else SHORT_LIST)
+        if name in DATA_OF[method]
     ]
     todo += [("peers", name, seed) for name in names for seed in seeds_of("peers", arguments.quick)]
     tune_rates = getattr(arguments, "tune", False)  # `benchmarks.run` does not
     job = partial(run, arguments.data, arguments.quick, tune_rates)
     records = run_jobs(job, todo, "early_exit", quick=arguments.quick)
-    n_seeds = N_QUICK_SEEDS if arguments.quick else N_SEEDS
-    return summarise(records, n_seeds, quick=arguments.quick)
+    return summarise(records, quick=arguments.quick)
 
 
-def summarise(records, n_seeds, *, quick):
+def summarise(records, *, quick):
     """Write the tables of all records; return the expectations."""
     default = ("uniform", DEFAULT_MEANS)
     expectations = expectations_of(records, default)
@@ -637,8 +637,8 @@ def summarise(records, n_seeds, *, quick):
         "each read at the cost really spent, beyond the ends of a curve at its ends. Thresholds "
         f"and temperatures come from {TUNE_SHARE:.0%} of the training rows that no fit saw; those "
         "of the first seed also chose the learning rates. Mean ± half width of the 95 % interval "
-        f"over {n_seeds} seeds, or as many as the last table says: other training and tuning "
-        "rows, other initial weights; the same test rows. Every weighting has its own learning "
+        f"over {len(seeds_of('uniform', quick))} seeds, or as many as the last table says: other "
+        "training and tuning rows, other initial weights; the same test rows. Every weighting has its own learning "
         "rate, the best by the area on the first seed's tuning rows of three and, while the best "
         "is at an edge, one more there, and its own length, by early stopping. The rows of `bank` "
         f"are dealt by chance; `{SHIFTED}` tests on the last third in time, where 24 % of the "

@@ -85,23 +85,20 @@ def jobs(quick):
     names = [name for name in methods.TABLE_MODELS if not (quick and "tabm" in name)]
     weeks = CARD_WEEKS[-1:] if quick else CARD_WEEKS
     n_repeats = 1 if quick else N_REPEATS
-
-    def seeds(name, n_seeds):
-        return range(1 if quick or name == SLOW else min(n_seeds, N_SEEDS_OF.get(name, n_seeds)))
-
-    for week, seed in product(weeks, seeds(CASCADE, N_CASCADE_SEEDS)):
+    for week, seed in product(weeks, range(1 if quick else N_CASCADE_SEEDS)):
         yield Job("card", week, None, CASCADE, seed)
-    for name in names:
-        left_out = LARGEST if name == SLOW else ()
-        for week, seed in product(() if "card" in left_out else weeks, seeds(name, N_SEEDS)):
-            yield Job("card", week, None, name, seed)
-        for dataset in [d for d in (QUICK_TABLES if quick else TABLES) if d not in left_out]:
-            if TABLES[dataset].is_fixed:
-                repeats = [(0, seed) for seed in seeds(name, N_SEEDS)]
-            else:
-                repeats = [(split, split) for split in range(1 if name == SLOW else n_repeats)]
-            for repeat, seed in repeats:
-                yield Job(dataset, repeat, None, name, seed)
+    for name, dataset in product(names, ("card", *(QUICK_TABLES if quick else TABLES))):
+        if name == SLOW and dataset in LARGEST:
+            continue
+        seeds = range(1 if quick else N_SEEDS_OF.get(name, N_SEEDS))
+        if dataset == "card":
+            repeats = list(product(weeks, seeds))
+        elif TABLES[dataset].is_fixed:
+            repeats = [(0, seed) for seed in seeds]
+        else:
+            repeats = [(split, split) for split in range(n_repeats)]
+        for repeat, seed in repeats[:1] if name == SLOW else repeats:
+            yield Job(dataset, repeat, None, name, seed)
     few = (FEW[1:2], N_FEW[:1]) if quick else (FEW, N_FEW)
     for dataset, n_train, draw, name in product(*few, range(n_repeats), names):
         yield Job(dataset, draw, n_train, name, draw)

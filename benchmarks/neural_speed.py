@@ -220,7 +220,7 @@ def main(arguments):
             "of the steps, and get the same ones. Medians of interleaved repeats, ratios within a "
             "turn. One thread of torch and of BLAS; the expectations read CPU time.",
             expectation_table(expectations),
-            "## fit, one epoch",
+            f"## fit, epochs: {N_EPOCHS}",
             timing_table(["method"], fits, PLAIN),
             f"## predict_proba, {n_rows:,} rows",
             timing_table(["method"], predictions, PLAIN),
