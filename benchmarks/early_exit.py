@@ -628,6 +628,7 @@ def main(arguments):
 def summarise(records, *, quick):
     """Write the tables of all records; return the expectations."""
     default = ("uniform", DEFAULT_MEANS)
+    n_seeds = len(seeds_of(default[0], quick))
     expectations = expectations_of(records, default)
     parts = [
         "# Early exit: accuracy against cost",
@@ -637,9 +638,9 @@ def summarise(records, *, quick):
         "each read at the cost really spent, beyond the ends of a curve at its ends. Thresholds "
         f"and temperatures come from {TUNE_SHARE:.0%} of the training rows that no fit saw; those "
         "of the first seed also chose the learning rates. Mean ± half width of the 95 % interval "
-        f"over {len(seeds_of('uniform', quick))} seeds, or as many as the last table says: other "
-        "training and tuning rows, other initial weights; the same test rows. Every weighting has "
-        "its own learning rate, the best by the area on the first seed's tuning rows of three and, while the best "
+        f"over {n_seeds} seeds, or as many as the last table says: other training and tuning "
+        "rows, other initial weights; the same test rows. Every weighting has its own learning "
+        "rate, the best by the area on the first seed's tuning rows of three and, while the best "
         "is at an edge, one more there, and its own length, by early stopping. The rows of `bank` "
         f"are dealt by chance; `{SHIFTED}` tests on the last third in time, where 24 % of the "
         "rows are positive instead of 5 %, and no budget set before holds: values are those of "
