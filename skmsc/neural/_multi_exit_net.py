@@ -11,7 +11,6 @@ import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from skorch.dataset import Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from skmsc._checks import no_half_fit
 from skmsc._sklearn import Interval, StrOptions, is_dataframe
@@ -19,6 +18,7 @@ from skmsc.neural._batches import TensorBatches
 from skmsc.neural._exit_training import FIRST, ExitNet
 from skmsc.neural._exits import EXITS, MultiExitModule
 from skmsc.neural._modules import last_exit_proba, to_log_proba, to_proba
+from skmsc.neural._multiply_adds import count_multiply_adds
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_input import find_device, split_rows, validation_share
@@ -436,9 +436,8 @@ def _count(module, x):
     module.eval()
     counts = []
     for k in range(module.n_exits):
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            _, x = module.run(k, x)
-        counts.append(counter.get_total_flops() // 2)
+        (_, x), count = count_multiply_adds(module.run, k, x)
+        counts.append(count)
     return np.array(counts)
 
 

@@ -20,7 +20,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from skmsc._checks import check_two_classes, check_weight, no_half_fit
 from skmsc._sklearn import (
@@ -32,6 +31,8 @@ from skmsc._sklearn import (
 from skmsc.fixed_rows import KINDS
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
+from skmsc.neural._multiply_adds import count_multiply_adds
+from skmsc.neural._optimizer import AdamW
 from skmsc.neural._random import own_random_numbers
 from skmsc.neural._scaling import Scaling
 from skmsc.neural._tabular_input import (
@@ -480,9 +481,8 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         self.net_.module_.eval()
         row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            self.net_.module_.answer(row)
-        return counter.get_total_flops() // 2
+        _, n_multiply_adds = count_multiply_adds(self.net_.module_.answer, row)
+        return n_multiply_adds
 
     def get_metadata_routing(self) -> Any:
         """Get the metadata routing: `sample_weight` here, the rest to the splitter.
@@ -651,7 +651,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         params = dict(self.net_params or {})
         params.pop("callbacks", None)
         if "optimizer" not in params:
-            params = {"optimizer": torch.optim.AdamW, "optimizer__fused": True} | params
+            params = {"optimizer": AdamW, "optimizer__fused": True} | params
         if "weight_decay" in _parameter_names(params["optimizer"]):
             params = {"optimizer__weight_decay": self.weight_decay} | params
             if self.head != "linear":  # without its scale a fixed head does not see the features

@@ -15,6 +15,7 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skmsc.neural._exit_training import confidences
+from skmsc.neural._optimizer import Adam
 
 # Torch compiles its forward-mode formulas at their first use, by a function that warns that it is
 # deprecated: that is torch's business, and over with here.
@@ -97,7 +98,7 @@ class LearnedWeigher:
         if self.network is None:
             sizes = (loss.shape[1], self.n_hidden)
             self.network = WeightNetwork(*sizes, self.eps, self.centre, self.seed).to(loss)
-            self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.lr)
+            self.optimizer = Adam(self.network.parameters(), lr=self.lr)
 
     def before_step(self, net, Xi, yi):
         """A meta step on every so manieth batch: each half of it teaches what the other tests."""

@@ -35,6 +35,7 @@ _OF_MODULES = {
     ),
     "skmsc.neural._multi_exit_net": ("MultiExitNet",),
     "skmsc.neural._net_stage": ("NetStage",),
+    "skmsc.neural._optimizer": ("AdamW",),
     "skmsc.neural._plain": ("PlainName", "PlainNet", "PlainTensor"),
     "skmsc.neural._scaling": ("Scaling",),
     "skmsc.neural._tabular_net": ("TabularNet",),
