@@ -64,7 +64,7 @@ def to_onnx(module, function, rows, *, takes, gives, opset):
     function : callable
         ``function(module, x)`` gives a tensor or a tuple of tensors with a row for each row of x.
     rows : torch.Tensor of shape (n_rows, ...)
-        Rows to look at, at least two; the graph must give what the module gives for them.
+        Rows to look at, at least two.
     takes : str
         Name of the graph's input.
     gives : list of str
@@ -79,8 +79,6 @@ def to_onnx(module, function, rows, *, takes, gives, opset):
 
     Raises
     ------
-    RuntimeError
-        When the graph gives something else than the module.
     Exception
         Whatever torch's exporter raises for what it cannot export.
     """
@@ -102,9 +100,7 @@ def to_onnx(module, function, rows, *, takes, gives, opset):
             opset_version=opset,
             verbose=False,
         )
-    model = _lean(program.model_proto)
-    _check(model, module, function, rows, takes)
-    return model
+    return _lean(program.model_proto)
 
 
 def _traced(module, rows):
@@ -146,8 +142,11 @@ def _lean(model):
     return model
 
 
-def _check(model, module, function, rows, takes):
-    """Raise unless the graph gives what the module gives, for several rows and for one."""
+def check_graph(model, module, function, rows, takes):
+    """Raise RuntimeError unless a graph gives what a function of a module gives.
+
+    Looked at are several rows and one; the arguments are those of `to_onnx`, whose graph it is.
+    """
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
@@ -165,6 +164,4 @@ def _check(model, module, function, rows, takes):
             if mine.shape != theirs.shape or not np.allclose(
                 mine, theirs, rtol=0, atol=atol, equal_nan=True
             ):
-                raise RuntimeError(
-                    "the graph that torch made of the module does not give what the module gives"
-                )
+                raise RuntimeError("the graph of the module does not give what the module gives")

@@ -65,6 +65,7 @@ class Nodes:
         self.onnx = optional("onnx")
         self.nodes, self.initializers = nodes, initializers
         self._constants, self._used, self._numbers = {}, set(used), count(1)
+        self._names = {node.name for node in nodes}
 
     def add(self, op, *inputs, output=None, domain="", name=None, **attributes):
         """Add a node with one output; the inputs are names of tensors, or arrays.
@@ -73,10 +74,12 @@ class Nodes:
         """
         inputs = [i if isinstance(i, str) else self.constant(i) for i in inputs]
         output = output or self._new_name(op)
+        name = name or output
+        if name in self._names:  # no two nodes may have one name
+            name = f"{name} {output}"
+        self._names.add(name)
         self.nodes.append(
-            self.onnx.helper.make_node(
-                op, inputs, [output], name=name or output, domain=domain, **attributes
-            )
+            self.onnx.helper.make_node(op, inputs, [output], name=name, domain=domain, **attributes)
         )
         return output
 
@@ -291,7 +294,7 @@ class Graph(Nodes):
         if any(tensor in node.output for node in self.nodes):
             rename = {tensor: output}
             for node in self.nodes:
-                _rename_node(node, lambda name: rename.get(name, name))
+                rename_node(node, lambda name: rename.get(name, name))
         else:  # an input
             self.nodes.append(h.make_node("Identity", [tensor], [output]))
         if inputs.columns is None:
@@ -390,11 +393,12 @@ def _rename_graph(graph, rename):
         for value in part:
             value.name = rename(value.name)
     for node in graph.node:
-        _rename_node(node, rename)
+        rename_node(node, rename)
 
 
-def _rename_node(node, rename):
-    """Rename inputs and outputs, those inside its own graphs among them; "" is an absent one."""
+def rename_node(node, rename):
+    """Rename a node, inputs and outputs, also in its own graphs; "" is an absent one."""
+    node.name = node.name and rename(node.name)
     for names in (node.input, node.output):
         names[:] = [name and rename(name) for name in names]
     for attribute in node.attribute:

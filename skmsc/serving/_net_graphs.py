@@ -1,13 +1,14 @@
 """Nets, exits and trunks with heads as ONNX graphs.
 
-What torch computes is written by torch's exporter, of the very functions that the estimators call;
-what NumPy computes on top of it is added node by node. All weights are inside the graphs.
+Our own modules are written node by node, which takes milliseconds; any other by torch's exporter,
+which takes seconds, of the very functions that the estimators call. What NumPy computes on top of
+it is added node by node. All weights are inside the graphs.
 """
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skmsc.serving._graph import IR_VERSION, OPSET, Graph, Nodes, chain, optional
+from skmsc.serving._graph import IR_VERSION, OPSET, Graph, Nodes, chain, optional, rename_node
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
 from skmsc.serving._transformer_graphs import transformers_graph
 from skmsc.stacking import _LIMIT
@@ -39,6 +40,7 @@ def net_graph(net, n_features, name):
         When the net is of another kind, or torch cannot export its module.
     """
     from skmsc.neural import NetStage, TabularNet
+    from skmsc.neural._module_nodes import to_float64, write_answer
     from skmsc.neural._modules import to_proba
     from skmsc.neural._net_stage import runs_plainly, with_module
     from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
@@ -48,8 +50,13 @@ def net_graph(net, n_features, name):
         net = NetStage.of_fitted(net)
     if _is_ours(net, TabularNet, "predict_proba"):
         module = ready_to_run(net.net_.module_)
-        rows = rows_like(module.standardise)
-        return _exported(name, module, lambda m, x: to_proba(m.answer(x)), rows, MATRIX, [SCORES])
+
+        def proba(nodes, x):
+            logits = to_float64(nodes, write_answer(nodes, module, x))
+            return [nodes.add("Softmax", logits, axis=-1)]
+
+        rows, function = rows_like(module.standardise), lambda m, x: to_proba(m.answer(x))
+        return _exported(name, module, function, rows, MATRIX, [SCORES], write=proba)
     if not _is_ours(net, NetStage, "predict_proba") or not runs_plainly(net.net_):
         raise NotExportable(f"Stage {name!r}: {type(net).__name__} predicts in a way of its own.")
     module = ready_to_run(net.net_.module_)
@@ -87,6 +94,7 @@ def exit_graphs(model, inputs):
         When torch cannot export a block or a head.
     """
     from skmsc.neural import MultiExitNet
+    from skmsc.neural._module_nodes import to_float64, write_exit
     from skmsc.neural._modules import to_log_proba, to_proba
     from skmsc.neural._onnx import ready_to_run, rows_like, run
 
@@ -106,8 +114,15 @@ def exit_graphs(model, inputs):
             logits, hidden = module.run(k - n_before, x)
             return answer(logits) if is_last else (answer(logits), hidden)
 
+        def write(nodes, x, k=k, is_last=is_last):
+            logits, hidden = write_exit(nodes, module, k - n_before, x)
+            scores = to_float64(nodes, logits)
+            if answer is to_proba:
+                scores = nodes.add("Softmax", scores, axis=-1)
+            return [scores] if is_last else [scores, hidden]
+
         gives = [own] if is_last else [own, f"hidden_{k}"]
-        graph = _exported(names[k], module, step, rows, takes, gives)
+        graph = _exported(names[k], module, step, rows, takes, gives, write)
         if takes == MATRIX:
             graph = _take_columns(graph, inputs, names[k])
         if weights is not None:
@@ -270,11 +285,12 @@ def _features_graph(trunk, n_features, name):
         _random_relu(nodes, trunk, MATRIX, FEATURES)
         return nodes.give(FEATURES, trunk.biases_.size)
     from skmsc.neural import TabularNet
+    from skmsc.neural._module_nodes import write_features
     from skmsc.neural._net_features import batch_features
     from skmsc.neural._net_stage import runs_plainly, with_module
     from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
 
-    rows = made_up_rows(getattr(trunk, "n_features_in_", n_features))
+    rows, write = made_up_rows(getattr(trunk, "n_features_in_", n_features)), None
     if _is_module(trunk):
         module = ready_to_run(trunk)
 
@@ -286,6 +302,9 @@ def _features_graph(trunk, n_features, name):
 
         def function(module, x):
             return module.features(x)
+
+        def write(nodes, x):
+            return [write_features(nodes, module, x)]
     else:
         net = trunk if is_skorch_net(trunk) else getattr(trunk, "net_", None)
         if not (is_skorch_net(net) and runs_plainly(net)):
@@ -298,7 +317,7 @@ def _features_graph(trunk, n_features, name):
         def function(module, x):
             return batch_features(inner, x.float())
 
-    return _exported(name, module, function, rows, MATRIX, [FEATURES])
+    return _exported(name, module, function, rows, MATRIX, [FEATURES], write)
 
 
 # --- graphs -------------------------------------------------------------------------------------
@@ -307,20 +326,49 @@ def _is_ours(net, cls, method):
     return isinstance(net, cls) and getattr(type(net), method) is getattr(cls, method)
 
 
-def _exported(name, module, function, rows, takes, gives):
-    """Graph of a function of a module; see `skmsc.neural._onnx.to_onnx`."""
-    from skmsc.neural._onnx import to_onnx
+def _exported(name, module, function, rows, takes, gives, write=None):
+    """Graph of a function of a module; see `skmsc.neural._onnx.to_onnx`.
 
-    for needed in ("onnx", "onnxruntime", "onnxscript"):
+    ``write(nodes, x)``, where there is one, adds the nodes itself and gives the names of what they
+    compute; where it raises NotWrittenError, and without it, torch exports the function.
+    """
+    from skmsc.neural._module_nodes import NotWrittenError
+    from skmsc.neural._onnx import check_graph, to_onnx
+
+    for needed in ("onnx", "onnxruntime"):
         optional(needed)
     try:
-        return to_onnx(module, function, rows, takes=takes, gives=gives, opset=OPSET)
+        try:
+            graph = _written(write, module, function, rows, takes, gives)
+        except NotWrittenError:
+            optional("onnxscript")
+            graph = to_onnx(module, function, rows, takes=takes, gives=gives, opset=OPSET)
+        check_graph(graph, module, function, rows, takes)
+    except ImportError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split("\n\n", 1)[0].split())
         raise NotExportable(
-            f"Stage {name!r} cannot be exported: torch says of its net "
-            f"{type(module).__name__}: {type(error).__name__}: {reason}"
+            f"Stage {name!r} cannot be exported: its net {type(module).__name__}: "
+            f"{type(error).__name__}: {reason}"
         ) from error
+    return graph
+
+
+def _written(write, module, function, rows, takes, gives):
+    """Graph of what ``write(nodes, x)`` adds, which computes a function of a module."""
+    from skmsc.neural._module_nodes import NotWrittenError
+    from skmsc.neural._onnx import run
+
+    if write is None or rows.ndim != 2:
+        raise NotWrittenError
+    nodes = _Extension()
+    nodes.take(takes, rows.shape[1], rows.numpy().dtype.name)
+    tensors = write(nodes, takes)
+    for tensor, output, like in zip(tensors, gives, run(module, function, rows), strict=True):
+        nodes.rename(tensor, output)
+        nodes.give(output, like.shape[1], like.numpy().dtype.name)
+    return nodes.model
 
 
 def _take_columns(graph, inputs, name):
@@ -355,14 +403,19 @@ class _Extension(Nodes):
         used.update(name for node in graph.node for name in node.output)
         super().__init__(graph.node, graph.initializer, used)
 
-    def take(self, name, width):
-        """Declare an input of shape (n, width), float64."""
-        self.model.graph.input.append(self.value_info(name, "float64", width))
+    def take(self, name, width, dtype="float64"):
+        """Declare an input of shape (n, width)."""
+        self.model.graph.input.append(self.value_info(name, dtype, width))
 
-    def give(self, name, width):
-        """Declare an output of shape (n, width), float64, and return the model."""
-        self.model.graph.output.append(self.value_info(name, "float64", width))
+    def give(self, name, width, dtype="float64"):
+        """Declare an output of shape (n, width), and return the model."""
+        self.model.graph.output.append(self.value_info(name, dtype, width))
         return self.model
+
+    def rename(self, tensor, name):
+        """Give a tensor that a node computes another name."""
+        for node in self.nodes:
+            rename_node(node, lambda other: name if other == tensor else other)
 
     def linear(self, x, coef, intercept, output=None):
         """Add ``x @ coef + intercept``; return the name of its output."""

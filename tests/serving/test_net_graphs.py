@@ -22,8 +22,10 @@ pytest.importorskip("onnxscript")
 from skmsc import ComposableHeadClassifier, EarlyExitClassifier, FixedHead, RidgeHead  # noqa: E402
 from skmsc._maps import sigmoids  # noqa: E402
 from skmsc.neural import MultiExitNet, NetStage, TabularNet  # noqa: E402
-from skmsc.serving._inputs import Inputs, NotExportable  # noqa: E402
+from skmsc.neural._onnx import to_onnx as _onnx_of_torch  # noqa: E402
+from skmsc.serving._inputs import FEATURES, Inputs, NotExportable  # noqa: E402
 from skmsc.serving._net_graphs import (  # noqa: E402
+    _features_graph,
     exit_graphs,
     heads_graph,
     net_graph,
@@ -133,11 +135,60 @@ def test_a_net_with_missing_values(capfd, caplog):
     assert kinds(graph)[-7:] == ["Gemm", "Relu", "Gemm", "Relu", "Gemm", "Cast", "Softmax"]
 
 
+@pytest.fixture
+def by_torch(monkeypatch):
+    """A list of the modules that torch exported."""
+    modules = []
+
+    def to_onnx(module, *args, **params):
+        modules.append(type(module).__name__)
+        return _onnx_of_torch(module, *args, **params)
+
+    monkeypatch.setattr("skmsc.neural._onnx.to_onnx", to_onnx)
+    return modules
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"trunk": "mlp", "trunk_params": {"width": [8, 4]}},
+        {"trunk": "resnet", "missing": "mean"},
+        {"trunk": "resnet", "head": "simplex"},
+        {"trunk": "mlp", "head": "orthogonal", "head_rows": 5},
+    ],
+    ids=str,
+)
+def test_own_nets_are_written_without_torch(params, dtype, by_torch):
+    net = TabularNet(**(SIZES | params), dtype=dtype).fit(X, Y)
+    graph = net_graph(net, 6, "final")
+    onnx.checker.check_model(graph, full_check=True)
+    assert_same_scores(run(graph, X=ROWS)["scores"], net.predict_proba(ROWS))
+    features = _features_graph(net, 6, "heads")
+    given = run(features, X=ROWS)[FEATURES]
+    np.testing.assert_allclose(given, net.features(ROWS), rtol=1e-4, atol=1e-5)
+    assert not by_torch
+
+
+def test_a_net_of_exits_that_answers_by_its_last_is_written_without_torch(by_torch):
+    net = MultiExitNet(**SIZES, depth=2, trunk="resnet").fit(X, Y)
+    scores = run(net_graph(net, 6, "final"), X=ROWS)["scores"]
+    assert_same_scores(scores, net.predict_proba(ROWS))
+    assert not by_torch
+
+
+def test_hooks_are_left_to_torch(by_torch):
+    net = TabularNet(**SIZES).fit(X, Y)
+    net.net_.module_.head.register_forward_hook(lambda module, args, output: 2 * output)
+    scores = run(net_graph(net, 6, "final"), X=ROWS)["scores"]
+    assert_same_scores(scores, net.predict_proba(ROWS))
+    assert by_torch == ["TabularModule"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "params",
     [
-        {"trunk": "resnet", "head": "simplex", "dtype": "float64"},
         pytest.param({"trunk": "tabm", "trunk_params": {"k": 4}}, marks=needs_tabm),
         {"trunk": Bends},
     ],
@@ -219,7 +270,7 @@ def test_what_is_no_net_of_ours_is_not_exported():
 
 def test_torchs_reason_is_kept():
     net = TabularNet(Branches, **SIZES).fit(X, Y)
-    message = "Stage 'final' cannot be exported: torch says of its net TabularModule: "
+    message = "Stage 'final' cannot be exported: its net TabularModule: "
     with pytest.raises(NotExportable, match=f"^{message}.*data-dependent") as caught:
         net_graph(net, 6, "final")
     assert caught.value.__cause__ is not None and "\n" not in str(caught.value)
@@ -303,7 +354,6 @@ def test_exits_behind_a_first_stage_that_they_recall():
 @pytest.mark.parametrize(
     "params",
     [
-        {"trunk": "resnet", "missing": "mean"},
         {"trunk": Sines, "dtype": "float64", "ensemble": False},
         pytest.param({"trunk": "tabm", "trunk_params": {"k": 4}}, marks=needs_tabm),
     ],
@@ -313,6 +363,43 @@ def test_exits_of_every_trunk(params):
     scores, _ = graph_scores(exit_graphs(model, INPUTS), X=ROWS)
     for given, expected in zip(scores, step_scores(model, ROWS), strict=True):
         assert_same_scores(given, expected)
+
+
+@pytest.mark.parametrize("ensemble", [True, False])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"trunk": "mlp", "missing": "mean"},
+        {"trunk": "mlp", "width": [4, 8], "dtype": "float64"},
+        {"trunk": "resnet", "width": [8, 4]},
+        {"trunk": "resnet", "dtype": "float64"},
+    ],
+    ids=str,
+)
+def test_own_exits_are_written_without_torch(params, ensemble, by_torch):
+    model = early_exits(ensemble=ensemble, **params)
+    graphs = exit_graphs(model, INPUTS)
+    scores, _ = graph_scores(graphs, X=ROWS)
+    for given, expected in zip(scores, step_scores(model, ROWS), strict=True):
+        assert_same_scores(given, expected)
+    assert not by_torch
+
+
+class Kept(torch.nn.Module):
+    """Two exits, of which the second looks at what the first has."""
+
+    def __init__(self, n_inputs, n_classes, width):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(n_inputs, width), torch.nn.Identity()])
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(width, n_classes) for _ in range(2))
+
+
+def test_a_block_that_computes_nothing_is_left_to_torch(by_torch):
+    model = early_exits(trunk=Kept)
+    scores, _ = graph_scores(exit_graphs(model, INPUTS), X=ROWS)
+    for given, expected in zip(scores, step_scores(model, ROWS), strict=True):
+        assert_same_scores(given, expected)
+    assert len(by_torch) == 1
 
 
 def test_logs_of_a_first_stage():

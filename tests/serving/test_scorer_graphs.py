@@ -676,6 +676,16 @@ def test_an_unknown_category_is_an_error_where_it_was_one():
         run(model, feeds_of(rows, COLUMNS))
 
 
+def test_a_column_may_be_encoded_twice():
+    X, y = frame()
+    encoded = make_column_transformer(
+        (OneHotEncoder(), ["country"]), (OneHotEncoder(), ["country"])
+    )
+    model = check(make_pipeline(encoded, LogisticRegression()), X, y, X, COLUMNS)
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+
+
 def test_numbers_of_a_dataframe_need_no_transformer():
     X, y = frame()
     X = X[["amount", "n_items", "is_new"]]
