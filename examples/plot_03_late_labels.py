@@ -100,7 +100,7 @@ screen = make_pipeline(
         (curves, ["amount", "n_1d", "n_7d", "n_30d"]),
         (OneHotEncoder(handle_unknown="ignore"), ["hour", "weekday"]),
     ),
-    LogisticRegression(max_iter=1000),
+    LogisticRegression(solver="newton-cholesky"),
 )
 
 
