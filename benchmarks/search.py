@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -30,13 +31,26 @@ from benchmarks.objective import (
 )
 from benchmarks.timing import interleaved, timing_table
 
-N_TRAIN, N_TEST, N_QUICK = 10_000, 40_000, 2_000
 SCREEN_COST, MAX_COST = 0.02, 0.1  # in calls of the last stage
-N_FOLDS, N_REPEATS = 5, 5
 N_ROWS, N_CUTS = 1_000_000, 512
+
+
+class Scope(NamedTuple):
+    """How much is searched."""
+
+    n_train: int
+    n_test: int
+    n_repeats: int
+    n_folds: int
+    n_settings: int
+    n_for_grid: int  # of these settings, for GridSearchCV
+    n_few_cuts: int  # of a search that has as many settings on both sides
+
+
+FULL, QUICK = Scope(10_000, 40_000, 5, 5, 50, 10, 20), Scope(2000, 2000, 1, 2, 6, 3, 6)
 PEER, OURS = "scikit-fallback", "skmsc, pairs"
 # With as many settings on both sides; in the first repeat only, as is GridSearchCV.
-AS_MANY, FEW_CUTS = f"{PEER}, as many settings", 20
+AS_MANY = f"{PEER}, as many settings"
 FEW_PAIRS = f"{OURS}, few"
 SHORT, GRID = "skmsc, short list", "GridSearchCV, short list"
 
@@ -136,19 +150,22 @@ def make_cascade():
     return cascade(stages, feedback="none", stage_costs=costs, cv=3, random_state=0)
 
 
-def make_searches(n_settings, n_for_grid):
+def make_searches(scope):
     """Searches by name with the number of settings; all maximise F1 at a bounded cost."""
     from skmsc import PassBudget
     from skmsc.model_selection import ThresholdSearchCV
 
-    budgets = [PassBudget(rate) for rate in np.geomspace(0.002, 0.3, n_settings)]
-    few = budgets[:: max(n_settings // n_for_grid, 1)]
-    common = {"scoring": "f1", "cv": N_FOLDS}
+    budgets = [PassBudget(rate) for rate in np.geomspace(0.002, 0.3, scope.n_settings)]
+    few = budgets[:: max(scope.n_settings // scope.n_for_grid, 1)]
+    common = {"scoring": "f1", "cv": scope.n_folds}
     ours = {**common, "constraints": {"cost": ("<=", MAX_COST)}}
     searches = {
         OURS: (ThresholdSearchCV(make_cascade(), "pairs", **ours), None),
-        FEW_PAIRS: (ThresholdSearchCV(make_cascade(), "pairs", n_cuts=FEW_CUTS, **ours), None),
-        "skmsc, list": (ThresholdSearchCV(make_cascade(), budgets, **ours), n_settings),
+        FEW_PAIRS: (
+            ThresholdSearchCV(make_cascade(), "pairs", n_cuts=scope.n_few_cuts, **ours),
+            None,
+        ),
+        "skmsc, list": (ThresholdSearchCV(make_cascade(), budgets, **ours), len(budgets)),
         SHORT: (ThresholdSearchCV(make_cascade(), few, **ours), len(few)),
         # It knows no constraint; what is compared is its time and its results.
         GRID: (
@@ -161,7 +178,7 @@ def make_searches(n_settings, n_for_grid):
     except ImportError:
         print("scikit-fallback is not installed: its row is left out.")
         return searches
-    for name, n in ((PEER, n_settings), (AS_MANY, FEW_CUTS**2)):
+    for name, n in ((PEER, len(budgets)), (AS_MANY, scope.n_few_cuts**2)):
         peer = ThresholdCascadeClassifierCV(
             [clocked_fit(stage) for stage in make_stages()],
             costs=[SCREEN_COST, 1.0],
@@ -207,13 +224,13 @@ def run_search(name, search, n_settings, split):
     return record
 
 
-def run_searches(n_settings, n_for_grid, n_train, job):
+def run_searches(scope, job):
     """Records of all searches; some take long and are asked in the first repeat only."""
     (seed,) = job
-    split = imbalanced(n_train, N_TEST, seed)
+    split = imbalanced(scope.n_train, scope.n_test, seed)
     return [
         run_search(name, search, n, split)
-        for name, (search, n) in make_searches(n_settings, n_for_grid).items()
+        for name, (search, n) in make_searches(scope).items()
         if seed == 0 or name not in (FEW_PAIRS, SHORT, GRID, AS_MANY)
     ]
 
@@ -290,11 +307,11 @@ def check_searches(records):
 def main(arguments):
     """Ask the question, write results/search.md and .json; return the expectations."""
     quick = arguments.quick
+    scope = QUICK if quick else FULL
     with threadpool_limits(1):
-        pairs = list(time_pairs(2 if quick else 10))
-    run = partial(run_searches, *((6, 3, N_QUICK) if quick else (50, 10, N_TRAIN)))
-    repeats = [(seed,) for seed in range(1 if quick else N_REPEATS)]
-    searches = run_jobs(run, repeats, "search", quick=quick)
+        pairs = list(time_pairs(0 if quick else 10))
+    repeats = [(seed,) for seed in range(scope.n_repeats)]
+    searches = run_jobs(partial(run_searches, scope), repeats, "search", quick=quick)
     mine = next(r for r in pairs if r["method"] == "skmsc")
     expectations = [
         expect("all pairs of a million rows, seconds", mine["wall_s"], at_most=0.5),
@@ -306,8 +323,8 @@ def main(arguments):
             "# Search: thresholds tried beyond the fits",
             "CPU seconds on one thread. *In fits* is the time in fits of stages and, of ours, in "
             "all that comes before thresholds; *beyond* is the rest. All maximise F1 at a cost of "
-            f"at most {MAX_COST} calls of the last stage, over {N_FOLDS} folds of {N_TRAIN:,} rows "
-            "with 1 % positives; GridSearchCV knows no such constraint.",
+            f"at most {MAX_COST} calls of the last stage, over {scope.n_folds} folds of "
+            f"{scope.n_train:,} rows with 1 % positives; GridSearchCV knows no such constraint.",
             expectation_table(expectations),
             f"## Counts of {mine['n_pairs']:,} pairs on {N_ROWS:,} rows",
             timing_table(["method"], pairs, "by hand"),
