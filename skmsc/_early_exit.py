@@ -549,7 +549,7 @@ default="uniform"
         log_proba, carry = run_exit(carry)
         logs = (*logs, as_stack_logs(log_proba))
         proba = stacked(self.ensemble_weights_[k, : k + 1], logs)
-        return proba, None if carry is None else _Waiting(carry, logs)
+        return proba, None if carry is None else _WaitingInside(carry, logs)
 
     def _asks_last(self, thresholds):
         """Whether a `thresholds` argument looks at the last stage's scores: budgets may here."""
@@ -583,4 +583,15 @@ class _Waiting:
 
     def take_rows(self, idx):
         """The same of some of the rows, integers or a slice."""
-        return _Waiting(take_rows(self.carry, idx), tuple(log[idx] for log in self.logs))
+        return type(self)(take_rows(self.carry, idx), tuple(log[idx] for log in self.logs))
+
+
+class _WaitingInside(_Waiting):
+    """Rows that wait between two exits, whose features are the net's own."""
+
+    def close_ranks(self, holes, movers, n_rows):
+        """See `Hidden.close_ranks`."""
+        for log in self.logs:
+            log[holes] = log[movers]
+        carry = self.carry.close_ranks(holes, movers, n_rows)
+        return _WaitingInside(carry, tuple(log[:n_rows] for log in self.logs))

@@ -174,7 +174,9 @@ def route(
     steps : sequence of callables
         ``step(carry) -> (proba, carry)`` with `proba` float64 of shape (n_waiting, n_classes) and
         `carry` whatever the next step needs, with one row for each waiting row: for a cascade the
-        rows of X, for a network their hidden features. The first gets X.
+        rows of X, for a network their hidden features. The first gets X. Where the `carry` has a
+        method ``close_ranks(holes, movers, n_rows)`` it is shortened in place: its rows `movers`
+        go to the places `holes` of rows that are answered, and `n_rows` are left.
     X : array-like, sparse matrix or dataframe with n_samples rows
         Input of the first step.
     thresholds : ndarray of shape (n_stages, n_classes)
@@ -252,10 +254,16 @@ def _run(steps, first, carry, waiting, before, out, how, pieces):
         if pieces is not None and k == pieces[0]:
             n_rows = len(stage) if waiting is None else waiting.size
             if n_rows > pieces[1]:
+                waiting = np.arange(n_rows) if waiting is None else waiting
+                raw = thresholds, None, acting, on_error
                 for rows in row_slices(n_rows, pieces[1]):
-                    mine = np.arange(rows.start, rows.stop) if waiting is None else waiting[rows]
                     part, known = _take(carry, rows), None if before is None else before[rows]
-                    _run(steps, k, part, mine, known, out, how, None)
+                    _run(steps, k, part, waiting[rows], known, out, raw, None)
+                if answer is not None:  # once for a stage; there may be many pieces
+                    for j in range(k, len(steps)):
+                        mine = waiting[(stage[waiting] == j) & ~failed[waiting]]
+                        if mine.size:
+                            proba[mine] = answer(j, proba[mine])
                 return
         try:
             scores, carry = steps[k](carry)
@@ -272,8 +280,11 @@ def _run(steps, first, carry, waiting, before, out, how, pieces):
             passed = np.flatnonzero(~reached)
         if waiting is not None:
             stage[waiting] = k
+        kept = passed
+        if 0 < passed.size < len(scores):
+            carry, kept = _keep(carry, passed)
         if on_error is not None:  # a copy, as the answers may overwrite the scores
-            before = scores[passed]
+            before = scores[kept]
         if 4 * passed.size < len(scores):  # to leave out few rows costs more than to answer them
             proba[... if waiting is None else waiting] = _answers(answer, k, scores)
         elif passed.size < len(scores):
@@ -281,16 +292,32 @@ def _run(steps, first, carry, waiting, before, out, how, pieces):
             proba[mine if waiting is None else waiting[mine]] = _answers(answer, k, scores[mine])
         if passed.size == 0:
             return
-        if passed.size < len(scores):
-            waiting = passed if waiting is None else waiting[passed]
-            carry = _take(carry, passed)
-        elif waiting is None:
-            waiting = passed
+        if waiting is None:
+            waiting = kept
+        elif kept.size < len(scores):
+            waiting = waiting[kept]
 
 
 def _answers(answer, k, scores):
     """What stage k answers to rows of such scores."""
     return scores if answer is None else answer(k, scores)
+
+
+def _keep(carry, rows):
+    """Rows of what a step gave, by increasing indices, and the indices in the order they then have.
+
+    Where `carry` has ``close_ranks(holes, movers, n_rows)`` its last rows fill the places of those
+    that leave, so that most rows are not moved; what it was before is lost.
+    """
+    if not hasattr(type(carry), "close_ranks"):
+        return _take(carry, rows), rows
+    n_staying = np.searchsorted(rows, rows.size)
+    order = np.arange(rows.size)
+    is_hole = np.ones(rows.size, dtype=bool)
+    is_hole[rows[:n_staying]] = False
+    holes, movers = np.flatnonzero(is_hole), rows[n_staying:]
+    order[holes] = movers
+    return carry.close_ranks(holes, movers, rows.size), order
 
 
 def _take(carry, rows):

@@ -77,6 +77,86 @@ def test_rows_that_go_in_slices_are_answered_alike():
         np.testing.assert_array_equal(getattr(sliced, name), getattr(together, name))
 
 
+class Ranks:
+    """A carry that is shortened in place, and counts the rows that were moved."""
+
+    n_moved = 0
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __array__(self, dtype=None, copy=None):
+        return self.rows
+
+    def take_rows(self, rows):
+        return Ranks(self.rows[rows].copy())
+
+    def close_ranks(self, holes, movers, n_rows):
+        Ranks.n_moved += len(movers)
+        self.rows[holes] = self.rows[movers]
+        return Ranks(self.rows[:n_rows])
+
+
+class RankedStep(CountingStep):
+    """The same on such a carry."""
+
+    def __call__(self, carry):
+        rows = carry.rows if isinstance(carry, Ranks) else carry.copy()
+        return super().__call__(rows)[0], Ranks(rows)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("pieces", [None, (0, 70), (1, 70)])
+def test_carries_that_close_ranks_are_routed_alike(seed, pieces):
+    stage_proba, thresholds = random_case(seed)
+    rows, n_stages = np.arange(len(stage_proba)), stage_proba.shape[1]
+    steps = [RankedStep(stage_proba[:, k]) for k in range(n_stages)]
+    Ranks.n_moved, answered = 0, []
+
+    def answer(k, scores):
+        answered.append((k, len(scores)))
+        return scores + k
+
+    lazy = route(steps, rows, thresholds, answer=answer, pieces=pieces)
+    stage, _ = reference(stage_proba, thresholds)
+    np.testing.assert_array_equal(lazy.stage, stage)
+    np.testing.assert_array_equal(lazy.proba, stage_proba[rows, stage] + stage[:, None])
+    for k, step in enumerate(steps):
+        assert sorted(step.seen) == np.flatnonzero(stage >= k).tolist()
+    # At most as many rows move as leave, and as stay.
+    waiting = [np.sum(stage >= k) for k in range(n_stages + 1)]
+    left = np.diff(waiting[:-1]) * -1
+    assert 0 < Ranks.n_moved <= np.minimum(left, waiting[1:-1]).sum()
+    if pieces is not None:  # one answer for each stage whose rows came in pieces
+        in_pieces = [k for k, _ in answered if k >= pieces[0]]
+        assert in_pieces == sorted(set(in_pieces))
+        assert sum(n for k, n in answered if k >= pieces[0]) == np.sum(stage >= pieces[0])
+
+
+@pytest.mark.parametrize("pieces", [None, (1, 30)])
+def test_errors_after_ranks_were_closed_are_answered_by_the_right_scores(pieces):
+    stage_proba, _ = random_case(3)
+    rows = np.arange(len(stage_proba))
+    thresholds = np.full((3, 3), 0.6)
+    thresholds[-1] = -np.inf
+
+    def fails(carry):
+        raise RuntimeError("down")
+
+    steps = [RankedStep(stage_proba[:, 0]), RankedStep(stage_proba[:, 1]), fails]
+    seen = []
+
+    def on_error(k, scores, error):
+        seen.append(k)
+        return scores
+
+    routing = route(steps, rows, thresholds, pieces=pieces, on_error=on_error)
+    stage = np.where(stage_proba[:, 0].max(axis=1) >= 0.6, 0, 1)
+    np.testing.assert_array_equal(routing.stage, stage)
+    np.testing.assert_array_equal(routing.proba, stage_proba[rows, stage])
+    assert 0 < routing.failed.sum() < len(rows) and set(seen) == {2}
+
+
 @pytest.mark.parametrize(
     "as_rows",
     [np.asarray, sparse.csr_array, lambda X: pd.DataFrame(X, columns=["a", "b", "c"])],

@@ -45,6 +45,17 @@ class Hidden:
         idx = torch.from_numpy(idx).to(self.features.device)
         return Hidden(self.features.index_select(0, idx))
 
+    def close_ranks(self, holes, movers, n_rows):
+        """The first `n_rows`, in the same memory, once the rows `movers` are in the `holes`."""
+        if self.features.device.type == "cpu":  # where NumPy is faster
+            rows = self.features.numpy()
+            rows[holes] = rows[movers]
+        else:
+            holes, movers = (torch.from_numpy(i).to(self.features.device) for i in (holes, movers))
+            with torch.inference_mode():
+                self.features.index_copy_(0, holes, self.features.index_select(0, movers))
+        return Hidden(self.features[:n_rows])
+
 
 class MultiExitNet(TabularNet):
     """A neural network for tables with an exit behind every block.
