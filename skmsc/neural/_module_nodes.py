@@ -27,9 +27,8 @@ class NotWrittenError(Exception):
 
 def write_answer(nodes, module, x):
     """Add what `answer` of a `TabularModule` or a `MultiExitModule` gives for rows x."""
-    if type(module) is TabularModule:
-        return _write(nodes, module.head, _hidden(nodes, module, x))
-    return _write(nodes, module.heads[-1], _hidden(nodes, module, x))
+    x = _hidden(nodes, module, x)
+    return _write(nodes, module.head if type(module) is TabularModule else module.heads[-1], x)
 
 
 def write_features(nodes, module, x):
@@ -39,6 +38,8 @@ def write_features(nodes, module, x):
 
 def write_exit(nodes, module, k, x):
     """Add logits and hidden features of exit k, as `MultiExitModule.run` gives them."""
+    if type(module) is not MultiExitModule:
+        raise NotWrittenError(type(module).__name__)
     x = _write(nodes, module.standardise, x) if k == 0 else x
     hidden = _write(nodes, module.blocks[k], x)
     if hidden == x:
