@@ -75,7 +75,7 @@ from skmsc.neural import TabularNet
 cascade = FeedbackCascadeClassifier(
     [
         ("screen", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
-        ("net", TabularNet(dropout=0, lr=0.004, batch_size=1024, max_epochs=4)),
+        ("net", TabularNet(width=192, dropout=0, batch_size=512, max_epochs=4)),
     ],
     feedback="caught",
     thresholds=PassBudget(0.08),

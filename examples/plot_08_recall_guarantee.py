@@ -46,7 +46,8 @@ cascade = FeedbackCascadeClassifier(
 # retained recall. Thresholds are set without any fit.
 rng = np.random.default_rng(0)
 X_pool, y_pool = X[pool], y[pool]
-caught = (y_pool == 1) & (cascade.stage_proba(X_pool)[:, 1, 1] >= cascade.catch_threshold_)
+first, last = cascade.stage_proba(X_pool).swapaxes(0, 1)
+caught = (y_pool == 1) & (last[:, 1] >= cascade.catch_threshold_)
 floors = {
     "no confidence": RecallFloor(0.95),
     "confidence .9": RecallFloor(0.95, confidence=0.9),
@@ -57,7 +58,7 @@ for _ in range(100):
     sample, rest = order[:4000], order[4000:]
     for name, floor in floors.items():
         tuned = cascade.tune_thresholds(X_pool[sample], y_pool[sample], thresholds=floor, copy=True)
-        passed = tuned.stages_[0].predict_proba(X_pool[rest])[:, 0] < tuned.thresholds_[0, 0]
+        passed = first[rest, 0] < tuned.thresholds_[0, 0]
         recall[name].append(passed[caught[rest]].mean())
         pass_rate[name].append(passed.mean())
 print(f"{'':16}{'below .95':>10}{'mean recall':>13}{'pass rate':>11}")
