@@ -292,10 +292,7 @@ def _run(steps, first, carry, waiting, before, out, how, pieces):
             proba[mine if waiting is None else waiting[mine]] = _answers(answer, k, scores[mine])
         if passed.size == 0:
             return
-        if waiting is None:
-            waiting = kept
-        elif kept.size < len(scores):
-            waiting = waiting[kept]
+        waiting = kept if waiting is None else waiting[kept]
 
 
 def _answers(answer, k, scores):

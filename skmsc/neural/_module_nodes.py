@@ -1,11 +1,10 @@
 """Our own modules as ONNX nodes, in eval mode, for rows in float64.
 
-`nodes` is a graph under construction with ``add(op, *inputs, **attributes)``, whose inputs are
-names of tensors or arrays, and which gives the name of the output.
+`nodes` is a graph under construction, with ``add(op, *inputs, **attributes)``, whose inputs are
+names of tensors or arrays, and ``cast(x, dtype)``; both give the name of their output.
 """
 
 import numpy as np
-import torch
 from torch import nn
 
 from skmsc.neural._exits import MultiExitModule, ResidualBlock
@@ -33,7 +32,7 @@ def write_answer(nodes, module, x):
 
 def write_features(nodes, module, x):
     """Add what `features` of such a module gives."""
-    return to_float64(nodes, _hidden(nodes, module, x))
+    return nodes.cast(_hidden(nodes, module, x), "float64")
 
 
 def write_exit(nodes, module, k, x):
@@ -45,11 +44,6 @@ def write_exit(nodes, module, k, x):
     if hidden == x:
         raise NotWrittenError("a block that computes nothing")
     return _write(nodes, module.heads[k], hidden), hidden
-
-
-def to_float64(nodes, x):
-    """Add a cast."""
-    return _cast(nodes, x, torch.float64)
 
 
 def _hidden(nodes, module, x):
@@ -112,10 +106,10 @@ def _residual_block(nodes, module, x):
 
 
 def _fixed_head(nodes, module, x):
-    zero, one = (_array(torch.tensor(v, dtype=module.rows.dtype)) for v in (0.0, 1.0))
+    rows = _array(module.rows[: module.bias.numel()])
+    zero, one = rows.dtype.type(0), rows.dtype.type(1)
     length = nodes.add("ReduceL2", x, np.array([-1]), keepdims=1)
     length = nodes.add("Where", nodes.add("Equal", length, zero), one, length)
-    rows = _array(module.rows[: module.bias.numel()])
     cosines = nodes.add("Gemm", nodes.add("Div", x, length), rows, transB=1)
     scaled = nodes.add("Mul", _array(module.scale), cosines)
     return nodes.add("Add", scaled, _array(module.bias))
@@ -131,10 +125,11 @@ def _standardise(nodes, module, x):
     ratio = nodes.add("Div", nodes.add("Clip", nodes.add("Abs", z), near, far), near)
     beyond = nodes.add("Mul", nodes.add("Mul", near, nodes.add("Log", ratio)), nodes.add("Sign", z))
     z = nodes.add("Add", nodes.add("Clip", z, -near, near), beyond)
-    z = _cast(nodes, z, module.dtype)
+    dtype = str(module.dtype).removeprefix("torch.")
+    z = nodes.cast(z, dtype)
     if module.impute and module.indicated.numel():
         indicators = nodes.add("Gather", missing, _array(module.indicated), axis=1)
-        z = nodes.add("Concat", z, _cast(nodes, indicators, module.dtype), axis=1)
+        z = nodes.add("Concat", z, nodes.cast(indicators, dtype), axis=1)
     return z
 
 
@@ -152,10 +147,6 @@ _WRITERS = {
     FixedHead: _fixed_head,
     Standardise: _standardise,
 }
-
-
-def _cast(nodes, x, dtype):
-    return nodes.add("Cast", x, to=nodes.element(str(dtype).removeprefix("torch.")))
 
 
 def _array(tensor):

@@ -9,7 +9,7 @@ class _Dispatch:
     """Adds up what torch's own table says of each operation.
 
     It is a class of its own because torch wraps this method, where a mode defines it, for its
-    compiler, which then is imported: that takes as long as importing torch.
+    compiler, which is then imported, for which a first fit would wait.
     """
 
     n_flops = 0

@@ -9,7 +9,7 @@ class _Uncompiled:
     """An optimizer of torch, to the last bit, that does not import `torch._dynamo`.
 
     torch wraps these methods for `torch.compile`, and the first call of a wrapped one imports the
-    compiler, which takes as long as importing torch. Here no optimizer is compiled.
+    compiler, for which a first fit would wait. Here no optimizer is compiled.
     """
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)

@@ -83,6 +83,15 @@ class Nodes:
         )
         return output
 
+    def cast(self, x, dtype):
+        """A tensor in another type, a NumPy name of it."""
+        return self.add("Cast", x, to=self.element(dtype))
+
+    def rename(self, tensor, name):
+        """Give a tensor that a node computes another name."""
+        for node in self.nodes:
+            _rename_node(node, lambda other: name if other == tensor else other)
+
     def constant(self, value):
         """Name of an initializer, the same one for equal arrays."""
         value = np.asarray(value, order="C")
@@ -152,10 +161,6 @@ class Graph(Nodes):
         inner = copy(self)
         inner.nodes = []
         return inner
-
-    def cast(self, x, dtype):
-        """A tensor in another type, a NumPy name of it."""
-        return self.add("Cast", x, to=self.element(dtype))
 
     def concat(self, tensors, axis=1):
         """Tensors side by side; one alone as it is."""
@@ -292,9 +297,7 @@ class Graph(Nodes):
         """The finished model, with one float64 output of shape (n_samples, n_columns)."""
         h = self.onnx.helper
         if any(tensor in node.output for node in self.nodes):
-            rename = {tensor: output}
-            for node in self.nodes:
-                rename_node(node, lambda name: rename.get(name, name))
+            self.rename(tensor, output)
         else:  # an input
             self.nodes.append(h.make_node("Identity", [tensor], [output]))
         if inputs.columns is None:
@@ -393,10 +396,10 @@ def _rename_graph(graph, rename):
         for value in part:
             value.name = rename(value.name)
     for node in graph.node:
-        rename_node(node, rename)
+        _rename_node(node, rename)
 
 
-def rename_node(node, rename):
+def _rename_node(node, rename):
     """Rename a node, inputs and outputs, also in its own graphs; "" is an absent one."""
     node.name = node.name and rename(node.name)
     for names in (node.input, node.output):

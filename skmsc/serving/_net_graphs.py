@@ -1,14 +1,14 @@
 """Nets, exits and trunks with heads as ONNX graphs.
 
-Our own modules are written node by node, which takes milliseconds; any other by torch's exporter,
-which takes seconds, of the very functions that the estimators call. What NumPy computes on top of
-it is added node by node. All weights are inside the graphs.
+Our own modules are written node by node; any other by torch's exporter, which takes far longer, of
+the very functions that the estimators call. What NumPy computes on top of it is added node by node.
+All weights are inside the graphs.
 """
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skmsc.serving._graph import IR_VERSION, OPSET, Graph, Nodes, chain, optional, rename_node
+from skmsc.serving._graph import IR_VERSION, OPSET, Graph, Nodes, chain, optional
 from skmsc.serving._inputs import FEATURES, MATRIX, SCORES, NotExportable
 from skmsc.serving._transformer_graphs import transformers_graph
 from skmsc.stacking import _LIMIT
@@ -40,7 +40,7 @@ def net_graph(net, n_features, name):
         When the net is of another kind, or torch cannot export its module.
     """
     from skmsc.neural import NetStage, TabularNet
-    from skmsc.neural._module_nodes import to_float64, write_answer
+    from skmsc.neural._module_nodes import write_answer
     from skmsc.neural._modules import to_proba
     from skmsc.neural._net_stage import runs_plainly, with_module
     from skmsc.neural._onnx import made_up_rows, ready_to_run, rows_like
@@ -52,7 +52,7 @@ def net_graph(net, n_features, name):
         module = ready_to_run(net.net_.module_)
 
         def proba(nodes, x):
-            logits = to_float64(nodes, write_answer(nodes, module, x))
+            logits = nodes.cast(write_answer(nodes, module, x), "float64")
             return [nodes.add("Softmax", logits, axis=-1)]
 
         rows, function = rows_like(module.standardise), lambda m, x: to_proba(m.answer(x))
@@ -94,7 +94,7 @@ def exit_graphs(model, inputs):
         When torch cannot export a block or a head.
     """
     from skmsc.neural import MultiExitNet
-    from skmsc.neural._module_nodes import to_float64, write_exit
+    from skmsc.neural._module_nodes import write_exit
     from skmsc.neural._modules import to_log_proba, to_proba
     from skmsc.neural._onnx import ready_to_run, rows_like, run
 
@@ -116,7 +116,7 @@ def exit_graphs(model, inputs):
 
         def write(nodes, x, k=k, is_last=is_last):
             logits, hidden = write_exit(nodes, module, k - n_before, x)
-            scores = to_float64(nodes, logits)
+            scores = nodes.cast(logits, "float64")
             if answer is to_proba:
                 scores = nodes.add("Softmax", scores, axis=-1)
             return [scores] if is_last else [scores, hidden]
@@ -411,11 +411,6 @@ class _Extension(Nodes):
         """Declare an output of shape (n, width), and return the model."""
         self.model.graph.output.append(self.value_info(name, dtype, width))
         return self.model
-
-    def rename(self, tensor, name):
-        """Give a tensor that a node computes another name."""
-        for node in self.nodes:
-            rename_node(node, lambda other: name if other == tensor else other)
 
     def linear(self, x, coef, intercept, output=None):
         """Add ``x @ coef + intercept``; return the name of its output."""

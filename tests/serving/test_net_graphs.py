@@ -371,7 +371,7 @@ def test_exits_of_every_trunk(params):
     [
         {"trunk": "mlp", "missing": "mean"},
         {"trunk": "mlp", "width": [4, 8], "dtype": "float64"},
-        {"trunk": "resnet", "width": [8, 4]},
+        {"trunk": "resnet", "width": [8, 4], "missing": "mean"},
         {"trunk": "resnet", "dtype": "float64"},
     ],
     ids=str,
