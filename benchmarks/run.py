@@ -22,6 +22,7 @@ QUESTIONS = (
     "neural_speed",
     "early_exit_speed",
     "composable_speed",
+    "threads",
     "serving",
     "scale",
 )

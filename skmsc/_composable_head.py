@@ -77,6 +77,9 @@ if TYPE_CHECKING:
     )
 
 _MODES = ("conditional", "open", "sigmoid")
+# Features of rows that go through the heads together, at least of so many rows: much more memory
+# than this is fetched from the system anew at every call.
+_FEATURE_BYTES, _LEAST_AT_ONCE = 2**24, 4096
 
 
 class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
@@ -753,6 +756,11 @@ class ComposableHeadClassifier(ChangesClasses, MultiStageClassifier):
         if self.proba == "sigmoid":
             return self._answer_apart(k, scores)
         return super()._answer(k, scores)
+
+    def _rows_at_once(self, X):
+        """As in the base, fewer where their features would take memory that is slow to come by."""
+        row_bytes = 8 * self._set.heads.coef.shape[1]
+        return min(super()._rows_at_once(X), max(_FEATURE_BYTES // row_bytes, _LEAST_AT_ONCE))
 
     def _logits(self, X):
         """Logits of rows."""

@@ -16,6 +16,7 @@ from skmsc._base import Evidence, MultiStageClassifier
 from skmsc._checks import check_bool, check_choice, check_number, check_two_classes, check_weight
 from skmsc._progress import Progress
 from skmsc._sklearn import (
+    _num_samples,
     _routing_enabled,
     _VisualBlock,
     is_dataframe,
@@ -23,6 +24,7 @@ from skmsc._sklearn import (
     with_callbacks,
 )
 from skmsc._splitters import TimeDelaySplit
+from skmsc._threads import threads_for
 from skmsc.calibration import check_calibration
 from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs, count_multiply_adds
 from skmsc.out_of_fold import seeds_for
@@ -537,6 +539,11 @@ default="uniform"
             return ([self._scorer.step] if n_before else []) + steps
         steps = [partial(self._recalling_step, k + n_before, s) for k, s in enumerate(steps)]
         return [self._first_recalled_step] * n_before + steps
+
+    def _routed(self, X, errors, **how):
+        """As in the base; few rows do not wake threads at every block."""
+        with threads_for(_num_samples(X) * self.net_.count_multiply_adds()):
+            return super()._routed(X, errors, **how)
 
     def _first_recalled_step(self, X):
         """The first stage, whose log-probabilities the exits will recall."""

@@ -29,6 +29,7 @@ from skmsc._sklearn import (
     own_request,
     take_rows,
 )
+from skmsc._threads import threads_to_read
 from skmsc.calibration import Calibration
 from skmsc.costly_features import CostlyFeatures
 
@@ -297,6 +298,13 @@ def gives_own_arrays(stage):
     return type(last).__module__.startswith("sklearn.") and type(last).__name__ in trusted
 
 
+def is_projection(stage):
+    """Whether a fitted stage multiplies rows by the weights of a linear classifier, no others."""
+    stage = thawed(stage)
+    steps = [step for _, step in stage.steps] if isinstance(stage, Pipeline) else [stage]
+    return checks_all_columns(steps[-1]) and not any(hasattr(s, "components_") for s in steps)
+
+
 def takes_weight(stage):
     """Whether the classifier at the end of the stage takes `sample_weight` in fit."""
     last = final_step(stage)
@@ -483,12 +491,15 @@ class StageScorer:
         Returns an ndarray of shape (n_samples, n_classes); the decision values of two classes are
         mirrored. Classes that the stage does not know have probability 0.
         """
-        has_proba = self.has_proba
+        has_proba, n_rows = self.has_proba, _num_samples(X)
+        n_known = self.n_classes if self.columns is None else self.columns.size
+        n_outputs = n_known if is_projection(self.estimator) else np.inf
         try:
-            if has_proba:
-                scores = self.estimator.predict_proba(X)
-            else:
-                scores = self.estimator.decision_function(X)
+            with threads_to_read(n_rows, n_outputs):
+                if has_proba:
+                    scores = self.estimator.predict_proba(X)
+                else:
+                    scores = self.estimator.decision_function(X)
         except Exception as error:
             error.add_note(f"This happened in the scores of stage {self.name!r}.")
             raise
@@ -498,10 +509,9 @@ class StageScorer:
             scores = np.asarray(scores, dtype=np.float64)
             if scores.ndim == 1:
                 scores = np.column_stack([-scores, scores])
-        n_known = self.n_classes if self.columns is None else self.columns.size
-        if scores.shape != (_num_samples(X), n_known):
+        if scores.shape != (n_rows, n_known):
             raise ValueError(
-                f"Stage {self.name!r} must give scores of shape {(_num_samples(X), n_known)}; got "
+                f"Stage {self.name!r} must give scores of shape {(n_rows, n_known)}; got "
                 f"{scores.shape}."
             )
         total = scores.sum()

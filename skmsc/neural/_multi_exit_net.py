@@ -414,7 +414,7 @@ class MultiExitNet(TabularNet):
         -------
         self : MultiExitNet
         """
-        with no_half_fit(self):
+        with no_half_fit(self, ("_n_multiply_adds",)):
             self._fit(
                 X,
                 y,

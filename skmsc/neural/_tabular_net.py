@@ -28,6 +28,7 @@ from skmsc._sklearn import (
     _check_partial_fit_first_call,
     _routing_enabled,
 )
+from skmsc._threads import threads_for
 from skmsc.fixed_rows import KINDS
 from skmsc.neural._batches import TensorBatches
 from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
@@ -354,7 +355,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """
         if self.warm_start and self.__sklearn_is_fitted__():
             return self._fit(X, y, sample_weight, split_params, going_on=True)
-        with no_half_fit(self):
+        with no_half_fit(self, ("_n_multiply_adds",)):
             return self._fit(X, y, sample_weight, split_params, going_on=False)
 
     @available_if(_class_weights_are_known)
@@ -393,7 +394,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """
         if self.__sklearn_is_fitted__():
             return self._partial_fit(X, y, classes, sample_weight, going_on=True)
-        with no_half_fit(self):
+        with no_half_fit(self, ("_n_multiply_adds",)):
             return self._partial_fit(X, y, classes, sample_weight, going_on=False)
 
     def predict_proba(self, X: Rows) -> Floats:
@@ -479,10 +480,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         n_multiply_adds : int
         """
         check_is_fitted(self)
-        self.net_.module_.eval()
-        row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
-        _, n_multiply_adds = count_multiply_adds(self.net_.module_.answer, row)
-        return n_multiply_adds
+        return self._n_multiply_adds
 
     def get_metadata_routing(self) -> Any:
         """Get the metadata routing: `sample_weight` here, the rest to the splitter.
@@ -516,7 +514,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         X = self._check_X(X, reset=False)
         module, device = self._ready_module()
         output, start = None, 0
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_for(X.shape[0] * self._n_multiply_adds):
             for batch, _ in TensorBatches(Dataset(X), predict_rows(device)):
                 part = function(module, batch.to(device)).cpu().numpy()
                 if output is None:
@@ -524,6 +522,13 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 output[start : start + len(part)] = part
                 start += len(part)
         return output
+
+    def _keep_net(self, net):
+        """Take a trained net for one's own, with what its answer to a row costs."""
+        self.net_ = net
+        module, device = self._ready_module()
+        row = torch.zeros(1, self.n_features_in_, device=device)
+        _, self._n_multiply_adds = count_multiply_adds(module.answer, row)
 
     def _ready_module(self):
         """The module, ready to predict, and the device where it is."""
@@ -607,7 +612,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 parts=parts,
                 callbacks=callbacks,
             )
-        self.net_ = net
+        self._keep_net(net)
         self.n_iter_ = len(net.history)
         # A callback may have ended the first epoch before its loss was compared.
         self.best_epoch_ = (stopping.best_epoch_ if stopping else 0) or self.n_iter_
@@ -641,7 +646,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 parts=parts,
                 callbacks=self._callbacks(),
             )
-        self.net_ = net
+        self._keep_net(net)
         self.n_iter_ = self.best_epoch_ = len(net.history)
         self.termination_condition_ = "max_epochs"
         return self

@@ -21,6 +21,7 @@ from scipy.special import expit, logsumexp, softmax
 from sklearn.base import BaseEstimator
 
 from skmsc._checks import check_bool, check_choice, check_integer, check_number
+from skmsc._threads import threads_to_read
 from skmsc.fixed_rows import KINDS, fixed_rows
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class Heads:
 
     def logits(self, features):
         """Logits of rows, shape (n, c)."""
-        return features @ self.coef.T + self.intercept
+        with threads_to_read(len(features), len(self.coef)):
+            return features @ self.coef.T + self.intercept
 
     def log_odds(self, logits):
         """Each class against all others, shape (n, c), from the logits."""
