@@ -66,9 +66,6 @@ if TYPE_CHECKING:
         Thresholds,
     )
 
-# Rows that run through the net together, so that their hidden features stay in the cache.
-_ROWS_AT_ONCE = 2048
-
 
 class EarlyExitClassifier(MultiStageClassifier):
     """A scikit-learn classifier, then a network with several exits; easy rows leave early.
@@ -565,7 +562,7 @@ default="uniform"
     @property
     def _pieces(self):
         """From which step on rows are routed so many at once."""
-        return len(self._stage_names) - self.net_.n_exits_, _ROWS_AT_ONCE
+        return len(self._stage_names) - self.net_.n_exits_, self.net_._rows_at_once()
 
     def _stage_parts(self):
         """The (name, part) pairs that are fitted."""

@@ -10,6 +10,7 @@ two agree is the test that the package rests on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,8 +240,10 @@ def route(
 
 
 def row_slices(n_rows, at_once):
-    """Slices of at most `at_once` rows that cover all, in order."""
-    return (slice(k, min(k + at_once, n_rows)) for k in range(0, n_rows, at_once))
+    """Slices of at most `at_once` rows that cover all, in order, equally long up to a row."""
+    n_slices = -(-n_rows // at_once)
+    ends = [k * n_rows // n_slices for k in range(n_slices + 1)]
+    return (slice(start, stop) for start, stop in pairwise(ends))
 
 
 def _run(steps, first, carry, waiting, before, out, how, pieces):

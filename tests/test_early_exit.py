@@ -268,7 +268,7 @@ def test_rows_in_pieces_are_routed_alike(monkeypatch, ensemble, as_rows):
     model = early_exit(ensemble=ensemble, thresholds=[0.7, 0.8]).fit(rows, y3)
     whole, scores = model.route(rows), model.stage_proba(rows)
     report = model.report(rows, y3).columns
-    monkeypatch.setattr("skmsc._early_exit._ROWS_AT_ONCE", 37)
+    monkeypatch.setattr("skmsc.neural._multi_exit_net._ROWS_AT_ONCE", 37)
     pieces = model.route(rows)
     _, near = eager(model, rows)
     np.testing.assert_array_equal(pieces.stage[~near], whole.stage[~near])
@@ -280,7 +280,7 @@ def test_rows_in_pieces_are_routed_alike(monkeypatch, ensemble, as_rows):
 
 def test_pieces_of_rows_without_costs(monkeypatch):
     model = early_exit(UncountedModel(), thresholds=0.8).fit(X, y)
-    monkeypatch.setattr("skmsc._early_exit._ROWS_AT_ONCE", 37)
+    monkeypatch.setattr("skmsc.neural._multi_exit_net._ROWS_AT_ONCE", 37)
     assert model.route(X).cost is None
 
 

@@ -29,7 +29,6 @@ from skmsc import (
     FeedbackCascadeClassifier,
     PassBudget,
 )
-from skmsc import _early_exit as early_exit
 from skmsc.metrics import neg_mean_cost_scorer
 from skmsc.model_selection import FinalCutClassifier
 from skmsc.neural import MultiExitNet, TabularNet
@@ -258,7 +257,7 @@ def test_of_rows_in_pieces_only_the_piece_fails(monkeypatch):
     model = fitted(exits, "answer_earlier")
     usual, staged = model.route(X_NEW), list(model.staged_predict_proba(X_NEW))
     waiting = np.flatnonzero(usual.stage >= 1)
-    monkeypatch.setattr(early_exit, "_ROWS_AT_ONCE", 40)
+    monkeypatch.setattr("skmsc.neural._multi_exit_net._ROWS_AT_ONCE", 40)
     pieces = [waiting[start : start + 40] for start in range(0, waiting.size, 40)]
     assert len(pieces) >= 3
     run_exit, runs = MultiExitNet.run_exit, []

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from skmsc._typing import Floats, Ints, RandomState, Rows
 
 
+# Rows that go through the exits together on a CPU: more would not stay in the cache from one block
+# to the next, fewer would pay too often for what every exit costs beside its block.
+_ROWS_AT_ONCE = 4096
+
+
 @dataclass(frozen=True)
 class Hidden:
     """Hidden features of the rows that wait between two blocks, a tensor of shape (n, ...)."""
@@ -226,7 +231,7 @@ class MultiExitNet(TabularNet):
         check_is_fitted(self)
         X = self._check_X(X)
         proba = np.empty((X.shape[0], self.n_exits_, self.classes_.size))
-        n_rows = predict_rows(self.net_.device)
+        n_rows = self._rows_at_once()
         for start in range(0, X.shape[0], n_rows):
             rows = slice(start, start + n_rows)
             carry = X[rows]
@@ -361,11 +366,11 @@ class MultiExitNet(TabularNet):
             carry = self._check_X(carry)
         module, device = self._ready_module()
         if isinstance(carry, Hidden):
-            pieces = carry.features.split(predict_rows(device))
+            pieces = carry.features.split(self._rows_at_once())
         elif not carry.shape[0]:
             pieces = [torch.zeros(carry.shape)]
         else:
-            pieces = (batch for batch, _ in TensorBatches(Dataset(carry), predict_rows(device)))
+            pieces = (batch for batch, _ in TensorBatches(Dataset(carry), self._rows_at_once()))
         is_last, proba, hidden = k == self.n_exits_ - 1, [], []
         answer = to_log_proba if log else to_proba
         with torch.inference_mode():
@@ -427,6 +432,11 @@ class MultiExitNet(TabularNet):
             )
         self.net_.weigher = None  # the net keeps no function of the caller's
         return self
+
+    def _rows_at_once(self):
+        """How many rows go through the exits together."""
+        device = torch.device(self.net_.device)
+        return _ROWS_AT_ONCE if device.type == "cpu" else predict_rows(device)
 
     def _check_parameters(self):
         super()._check_parameters()
