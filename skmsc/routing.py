@@ -10,7 +10,6 @@ two agree is the test that the package rests on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -228,45 +227,51 @@ def route(
     stage = np.zeros(n_samples, dtype=np.intp)
     proba = np.empty((n_samples, np.shape(thresholds)[1]))
     failed = np.zeros(n_samples, dtype=bool)
-    out, how = (stage, proba, failed), (np.asarray(thresholds), answer, acting, on_error)
+    out, how = (stage, proba, failed), (np.asarray(thresholds), acting, on_error)
+
+    def leave(k, rows, scores):
+        proba[... if rows is None else rows] = scores if answer is None else answer(k, scores)
+
     if at_once is None or n_samples <= at_once:
-        _run(steps, 0, X, None, None, out, how, pieces)
+        _run(steps, 0, X, None, None, out, leave, how, pieces)
     else:
         for rows in row_slices(n_samples, at_once):
             mine = np.arange(rows.start, rows.stop)
-            _run(steps, 0, _take(X, rows), mine, None, out, how, pieces)
+            _run(steps, 0, _take(X, rows), mine, None, out, leave, how, pieces)
     cost = None if stage_costs is None else np.cumsum(stage_costs)[stage + failed]
     return Routing(stage, proba, cost, len(steps), failed)
 
 
 def row_slices(n_rows, at_once):
     """Slices of at most `at_once` rows that cover all, in order, equally long up to a row."""
-    n_slices = -(-n_rows // at_once)
-    ends = [k * n_rows // n_slices for k in range(n_slices + 1)]
-    return (slice(start, stop) for start, stop in pairwise(ends))
+    n = -(-n_rows // at_once)
+    return (slice(k * n_rows // n, (k + 1) * n_rows // n) for k in range(n))
 
 
-def _run(steps, first, carry, waiting, before, out, how, pieces):
+def _run(steps, first, carry, waiting, before, out, leave, how, pieces):
     """Run the steps from `first` on; write where the waiting rows leave, and with what.
 
     `waiting` are the indices of the rows that no stage has answered; None: all of them. `before`
-    are the scores that the step before gave them, where errors ask for these.
+    are the scores that the step before gave them, where errors ask for these. What
+    ``leave(k, rows, scores)`` is told last of a row is its answer.
     """
-    (stage, proba, failed), (thresholds, answer, acting, on_error) = out, how
+    (stage, proba, failed), (thresholds, acting, on_error) = out, how
     for k in range(first, len(steps)):
         if pieces is not None and k == pieces[0]:
             n_rows = len(stage) if waiting is None else waiting.size
             if n_rows > pieces[1]:
                 waiting = np.arange(n_rows) if waiting is None else waiting
-                raw = thresholds, None, acting, on_error
+                told = [[] for _ in steps]  # a stage answers the rows of all pieces at once
+
+                def tell(j, *rows_and_scores, told=told):
+                    told[j].append(rows_and_scores)
+
                 for rows in row_slices(n_rows, pieces[1]):
                     part, known = _take(carry, rows), None if before is None else before[rows]
-                    _run(steps, k, part, waiting[rows], known, out, raw, None)
-                if answer is not None:  # once for a stage; there may be many pieces
-                    for j in range(k, len(steps)):
-                        mine = waiting[(stage[waiting] == j) & ~failed[waiting]]
-                        if mine.size:
-                            proba[mine] = answer(j, proba[mine])
+                    _run(steps, k, part, waiting[rows], known, out, tell, how, None)
+                for j, parts in enumerate(told):
+                    if parts:
+                        leave(j, *map(np.concatenate, zip(*parts, strict=True)))
                 return
         try:
             scores, carry = steps[k](carry)
@@ -275,32 +280,27 @@ def _run(steps, first, carry, waiting, before, out, how, pieces):
                 raise
             proba[waiting], failed[waiting] = on_error(k, before, error), True
             return
-        if k == len(steps) - 1:
-            passed = np.empty(0, dtype=np.intp)
-        else:
-            acts = scores if acting is None else acting(scores)
-            reached = reaches(acts, thresholds[k])
-            passed = np.flatnonzero(~reached)
         if waiting is not None:
             stage[waiting] = k
-        kept = passed
+        if k == len(steps) - 1:
+            leave(k, waiting, scores)
+            return
+        acts = scores if acting is None else acting(scores)
+        reached = reaches(acts, thresholds[k])
+        passed = kept = np.flatnonzero(~reached)
         if 0 < passed.size < len(scores):
             carry, kept = _keep(carry, passed)
         if on_error is not None:  # a copy, as the answers may overwrite the scores
             before = scores[kept]
-        if 4 * passed.size < len(scores):  # to leave out few rows costs more than to answer them
-            proba[... if waiting is None else waiting] = _answers(answer, k, scores)
+        # To leave out few rows costs more than to answer them, but those that fail are answered.
+        if 4 * passed.size < len(scores) and (on_error is None or not passed.size):
+            leave(k, waiting, scores)
         elif passed.size < len(scores):
             mine = np.flatnonzero(reached)
-            proba[mine if waiting is None else waiting[mine]] = _answers(answer, k, scores[mine])
+            leave(k, mine if waiting is None else waiting[mine], scores[mine])
         if passed.size == 0:
             return
         waiting = kept if waiting is None else waiting[kept]
-
-
-def _answers(answer, k, scores):
-    """What stage k answers to rows of such scores."""
-    return scores if answer is None else answer(k, scores)
 
 
 def _keep(carry, rows):

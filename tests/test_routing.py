@@ -72,7 +72,7 @@ def test_rows_that_go_in_slices_are_answered_alike():
         at_once=60,
     )
     together = route([CountingStep(stage_proba[:, k]) for k in range(4)], rows, thresholds, costs)
-    assert seen == [60, 60, 60, 20]
+    assert seen == [50, 50, 50, 50]
     for name in ("stage", "proba", "cost"):
         np.testing.assert_array_equal(getattr(sliced, name), getattr(together, name))
 
@@ -130,7 +130,8 @@ def test_carries_that_close_ranks_are_routed_alike(seed, pieces):
     if pieces is not None:  # one answer for each stage whose rows came in pieces
         in_pieces = [k for k, _ in answered if k >= pieces[0]]
         assert in_pieces == sorted(set(in_pieces))
-        assert sum(n for k, n in answered if k >= pieces[0]) == np.sum(stage >= pieces[0])
+        for k, n_rows in answered:  # some that go on may be answered too, and are overwritten
+            assert np.sum(stage == k) <= n_rows <= np.sum(stage == k) * 4 / 3
 
 
 @pytest.mark.parametrize("pieces", [None, (1, 30)])

@@ -141,6 +141,17 @@ class TensorBatches:
             yield _take(self._X, rows, self.device), _take(self._y, rows, self.device)
 
 
+def read_batches(X, batch_size):
+    """Yield the rows of an array or a sparse matrix, at most so many at once, as tensors.
+
+    They are for reading only: those of an array share its memory.
+    """
+    X = _as_sliceable(X, "X", X.shape[0])
+    for start in range(0, X.shape[0], batch_size):
+        batch = X[start : start + batch_size]
+        yield torch.from_numpy(batch.toarray()) if sparse.issparse(batch) else batch
+
+
 def suits(net):
     """Whether a skorch net's default iterators may be replaced, with the same batches."""
     loader = torch.utils.data.DataLoader
@@ -213,7 +224,7 @@ def _as_sliceable(data, name, n_samples):
 
 
 def _unlocked(array):
-    """View of a read-only array that torch takes without a warning; batches are copies of it."""
+    """View of a read-only array that torch takes without a warning; nothing writes to it."""
     address, _ = array.__array_interface__["data"]
     interface = array.__array_interface__ | {"data": (address, False)}
     return np.asarray(SimpleNamespace(__array_interface__=interface, owner=array))

@@ -48,7 +48,7 @@ class Standardise(nn.Module):
 
     def forward(self, x):
         """Standardise a batch."""
-        z = (x.to(torch.float64) - self.centre) * self.rate
+        z = (x.to(torch.float64) - self.centre).mul_(self.rate)
         if self.impute:
             missing = torch.isnan(z)
             z = z.masked_fill(missing, 0.0)

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
-from skorch.dataset import Dataset
 
 from skmsc._checks import no_half_fit
 from skmsc._sklearn import Interval, StrOptions, is_dataframe
-from skmsc.neural._batches import TensorBatches
+from skmsc.neural._batches import read_batches
 from skmsc.neural._exit_training import FIRST, ExitNet
 from skmsc.neural._exits import EXITS, MultiExitModule
 from skmsc.neural._modules import last_exit_proba, to_log_proba, to_proba
@@ -370,7 +369,7 @@ class MultiExitNet(TabularNet):
         elif not carry.shape[0]:
             pieces = [torch.zeros(carry.shape)]
         else:
-            pieces = (batch for batch, _ in TensorBatches(Dataset(carry), self._rows_at_once()))
+            pieces = read_batches(carry, self._rows_at_once())
         is_last, proba, hidden = k == self.n_exits_ - 1, [], []
         answer = to_log_proba if log else to_proba
         with torch.inference_mode():

@@ -30,7 +30,7 @@ from skmsc._sklearn import (
 )
 from skmsc._threads import threads_for
 from skmsc.fixed_rows import KINDS
-from skmsc.neural._batches import TensorBatches
+from skmsc.neural._batches import TensorBatches, read_batches
 from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
 from skmsc.neural._multiply_adds import count_multiply_adds
 from skmsc.neural._optimizer import AdamW
@@ -515,7 +515,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         module, device = self._ready_module()
         output, start = None, 0
         with torch.inference_mode(), threads_for(X.shape[0] * self._n_multiply_adds):
-            for batch, _ in TensorBatches(Dataset(X), predict_rows(device)):
+            for batch in read_batches(X, predict_rows(device)):  # the first layer makes new ones
                 part = function(module, batch.to(device)).cpu().numpy()
                 if output is None:
                     output = np.empty((X.shape[0], part.shape[1]))
