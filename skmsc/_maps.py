@@ -89,7 +89,9 @@ def log_proba(proba, limit):
 
 def hold_back(logs, limit):
     """Log-probabilities that hardly fall below `-limit`, in their order; overwrites them."""
-    return np.maximum(logs, 1e-6 * logs - limit * (1 - 1e-6), out=logs)
+    floor = 1e-6 * logs
+    floor -= limit * (1 - 1e-6)
+    return np.maximum(logs, floor, out=logs)
 
 
 def normalised_exp(logs):

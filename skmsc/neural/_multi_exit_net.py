@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Rows that go through the exits together on a CPU: more would not stay in the cache from one block
 # to the next, fewer would pay too often for what every exit costs beside its block.
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 5120
 
 
 @dataclass(frozen=True)
