@@ -78,12 +78,12 @@ def stacked(weights, logs):
     logs : sequence of k + 1 ndarrays of shape (n, n_classes)
         What `stack_logs` makes of their probabilities.
     """
-    import torch  # whose exp is three times as fast as NumPy's
+    import torch  # whose exp is as fast on all machines, and which adds multiples in one pass
 
-    total = weights[0] * logs[0]
-    for weight, log in zip(weights[1:], logs[1:], strict=True):
-        total += weight * log
-    return torch.softmax(torch.from_numpy(total.T), dim=0).numpy().T
+    total = torch.from_numpy(weights[0] * logs[0].T)
+    for weight, log in zip(weights[1:].tolist(), logs[1:], strict=True):
+        total.add_(torch.from_numpy(log.T), alpha=weight)
+    return torch.softmax(total, dim=0).numpy().T
 
 
 def stack_all(weights, stage_proba):

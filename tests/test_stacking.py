@@ -93,5 +93,5 @@ def test_logs_give_what_probabilities_give():
 
 def test_extreme_weights_do_not_overflow():
     logs = stack_logs(np.array([[1 - 1e-9, 1e-9], [1e-9, 1 - 1e-9]]))
-    got = stacked(np.array([-300.0, 300.0]), [logs, logs[::-1]])
+    got = stacked(np.array([-300.0, 300.0]), [logs, logs[::-1].copy()])
     np.testing.assert_allclose(got, [[0, 1], [1, 0]], atol=1e-12)
