@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 OLDEST ?= .venv-oldest
 OLDEST_TESTS ?= $(addprefix tests/,test_estimator_checks.py test_early_exit_checks.py \
 	test_composable_head_checks.py test_routing.py test_thresholds.py test_stages.py test_out_of_fold.py \
-	test_composition.py test_bad_input.py model_selection neural/test_net_stage.py \
+	test_composition.py test_bad_input.py model_selection test_threads.py neural/test_net_stage.py \
 	neural/test_tabular_net_input.py reporting)
 
 .DEFAULT_GOAL := help

@@ -7,7 +7,7 @@ machine. What it costs is measured in ``benchmarks/threads.py``.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from threading import Lock
 
@@ -20,30 +20,24 @@ _ROWS_OF_THREADS = 1_000  # below which a BLAS works on one thread anyway
 _FEW_OUTPUTS = 32
 
 
-class _OneBlasThread:
+_LIMITING = Lock()
+
+
+@contextmanager
+def one_blas_thread():
     """Context in which the BLAS libraries of the process use one thread.
 
-    Their number of threads is the process's: it changes when the first thread of it enters, and
-    back when the last one leaves.
+    Their number is the process's, and the thread that changed it must be the one that changes it
+    back: while one is at it, others leave it alone.
     """
-
-    def __init__(self):
-        self._lock, self._n_inside, self._limit = Lock(), 0, None
-
-    def __enter__(self):
-        with self._lock:
-            if self._n_inside == 0:
-                self._limit = _libraries("blas").limit(limits=1)
-            self._n_inside += 1
-
-    def __exit__(self, *_):
-        with self._lock:
-            self._n_inside -= 1
-            if self._n_inside == 0:
-                self._limit.restore_original_limits()
-
-
-one_blas_thread = _OneBlasThread()
+    if not _LIMITING.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _libraries("blas").limit(limits=1):
+            yield
+    finally:
+        _LIMITING.release()
 
 
 def threads_to_read(n_rows, n_outputs):
@@ -53,7 +47,7 @@ def threads_to_read(n_rows, n_outputs):
     no sooner. A BLAS would take them all the same.
     """
     starts_threads = n_rows >= _ROWS_OF_THREADS and n_outputs <= _FEW_OUTPUTS
-    return one_blas_thread if starts_threads else nullcontext()
+    return one_blas_thread() if starts_threads else nullcontext()
 
 
 def threads_for(n_multiply_adds):

@@ -1,6 +1,6 @@
 """Work that gains nothing from threads takes one, and the process keeps its numbers of threads."""
 
-from threading import Barrier, Thread
+from threading import Barrier, Thread, current_thread
 
 import numpy as np
 import pytest
@@ -112,44 +112,49 @@ def test_heads_read_features_on_one_thread(monkeypatch):
 
 
 def test_errors_leave_the_numbers_as_they_were():
-    with pytest.raises(RuntimeError, match="mine"), one_blas_thread:
+    with pytest.raises(RuntimeError, match="mine"), one_blas_thread():
         assert blas_threads() == {1}
         raise RuntimeError("mine")
     assert blas_threads() == {2}
 
 
 class Recorded:
-    """Libraries that write down what is set."""
+    """Libraries that write down what is set, and by whom."""
 
     def __init__(self):
         self.set = []
 
     def limit(self, limits):
-        self.set.append(limits)
         return self
 
-    def restore_original_limits(self):
-        self.set.append("as before")
+    def __enter__(self):
+        self.set.append((1, current_thread().name))
+
+    def __exit__(self, *_):
+        self.set.append(("as before", current_thread().name))
 
 
-def test_the_last_of_several_threads_restores_the_numbers(monkeypatch):
-    libraries, entered, left = Recorded(), Barrier(2), Barrier(2)
+def test_who_changes_the_number_changes_it_back(monkeypatch):
+    libraries, entered, left, over = Recorded(), Barrier(2), Barrier(2), Barrier(2)
     monkeypatch.setattr("skmsc._threads._libraries", lambda user_api: libraries)
 
-    def other():
-        with one_blas_thread:
+    def first():
+        with one_blas_thread():
             entered.wait()
-            left.wait()
+            left.wait()  # the other one is in as well
+        over.wait()
 
-    thread = Thread(target=other)
+    thread = Thread(target=first, name="first")
     thread.start()
     entered.wait()
-    with one_blas_thread:
-        pass
-    assert libraries.set == [1]  # the other one is still at it
-    left.wait()
+    with one_blas_thread(), one_blas_thread():
+        left.wait()
+        over.wait()  # the first one is out
     thread.join()
-    assert libraries.set == [1, "as before"]
+    assert libraries.set == [(1, "first"), ("as before", "first")]
+    with one_blas_thread():
+        pass
+    assert len(libraries.set) == 4
 
 
 def test_few_rows_change_nothing():
