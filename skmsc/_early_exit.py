@@ -24,7 +24,6 @@ from skmsc._sklearn import (
     with_callbacks,
 )
 from skmsc._splitters import TimeDelaySplit
-from skmsc._threads import threads_for
 from skmsc.calibration import check_calibration
 from skmsc.costs import add_fetch_costs, check_countable, check_stage_costs, count_multiply_adds
 from skmsc.out_of_fold import seeds_for
@@ -537,10 +536,16 @@ default="uniform"
         steps = [partial(self._recalling_step, k + n_before, s) for k, s in enumerate(steps)]
         return [self._first_recalled_step] * n_before + steps
 
-    def _routed(self, X, errors, **how):
-        """As in the base; few rows do not wake threads at every block."""
-        with threads_for(_num_samples(X) * self.net_.count_multiply_adds()):
-            return super()._routed(X, errors, **how)
+    def _routed(self, X, errors, steps=None, **how):
+        """As in the base; for few rows no exit wakes threads."""
+        steps, n_before = steps or self._steps(), len(self._stage_names) - self.net_.n_exits_
+        exits = [partial(self._run_alone, _num_samples(X), step) for step in steps[n_before:]]
+        return super()._routed(X, errors, steps[:n_before] + exits, **how)
+
+    def _run_alone(self, n_rows, step, carry):
+        """An exit's step, of so many rows in all, on as many threads as these are worth."""
+        with self.net_._limit_threads(n_rows):
+            return step(carry)
 
     def _first_recalled_step(self, X):
         """The first stage, whose log-probabilities the exits will recall."""

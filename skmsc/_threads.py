@@ -1,8 +1,8 @@
-"""How many threads libraries use for work that gains nothing from many, and wakes or blocks them.
+"""Products that gain nothing from threads are computed on one thread of the BLAS.
 
 Threads that OpenBLAS used spin on for some 30 ms, in wait for more, and keep the cores from the
-OpenMP threads of the stage that runs next; a thread that sleeps takes long to wake on a virtual
-machine. What it costs is measured in ``benchmarks/threads.py``.
+OpenMP threads of the stage that runs next. What that costs is measured in
+``benchmarks/threads.py``; `skmsc.neural._threads` is about the threads of nets.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = []  # for the package's own use
 
-_WORTH_THREADS = 25_000_000  # multiply-adds, about a millisecond of one thread
-_ROWS_OF_THREADS = 1_000  # below which a BLAS works on one thread anyway
-_FEW_OUTPUTS = 32
-
-
+_LEAST_ROWS = 1_000  # of fewer a BLAS makes one thread's work anyway
+_MOST_OUTPUTS = 32
 _LIMITING = Lock()
+
+
+def limit_blas(n_rows, n_outputs):
+    """Context for products of so many rows with the weights of so many outputs.
+
+    With few outputs it takes as long to read the rows as to multiply them, which more threads do no
+    sooner. A BLAS would take them all the same.
+    """
+    is_read = n_rows >= _LEAST_ROWS and n_outputs <= _MOST_OUTPUTS
+    return one_blas_thread() if is_read else nullcontext()
 
 
 @contextmanager
@@ -28,40 +35,20 @@ def one_blas_thread():
     """Context in which the BLAS libraries of the process use one thread.
 
     Their number is the process's, and the thread that changed it must be the one that changes it
-    back: while one is at it, others leave it alone.
+    back: while one is at it, others leave it alone. As with any two users of threadpoolctl, another
+    limit that begins meanwhile in another thread, and ends later, ends with the number it found.
     """
     if not _LIMITING.acquire(blocking=False):
         yield
         return
     try:
-        with _libraries("blas").limit(limits=1):
+        with libraries("blas").limit(limits=1):
             yield
     finally:
         _LIMITING.release()
 
 
-def threads_to_read(n_rows, n_outputs):
-    """Context for products of so many rows and the weights of so many outputs.
-
-    With few outputs the rows are read for as long as they are multiplied, which more threads do
-    no sooner. A BLAS would take them all the same.
-    """
-    starts_threads = n_rows >= _ROWS_OF_THREADS and n_outputs <= _FEW_OUTPUTS
-    return one_blas_thread() if starts_threads else nullcontext()
-
-
-def threads_for(n_multiply_adds):
-    """Context for matrix products of a net that need so many multiply-adds in all.
-
-    Few are computed on one thread. Only the OpenMP loops that the calling thread starts, as torch's
-    are, change: OpenMP has a number of threads for each thread.
-    """
-    if n_multiply_adds > _WORTH_THREADS:
-        return nullcontext()
-    return _libraries("openmp").limit(limits=1)
-
-
 @cache
-def _libraries(user_api):
-    """Controller of the libraries that are loaded at the first call."""
+def libraries(user_api):
+    """Controller of the "blas" or "openmp" libraries that are loaded at the first call."""
     return ThreadpoolController().select(user_api=user_api)

@@ -174,7 +174,8 @@ def route(
     steps : sequence of callables
         ``step(carry) -> (proba, carry)`` with `proba` float64 of shape (n_waiting, n_classes) and
         `carry` whatever the next step needs, with one row for each waiting row: for a cascade the
-        rows of X, for a network their hidden features. The first gets X. Where the `carry` has a
+        rows of X, for a network their hidden features. The first gets X. With `pieces` a step must
+        not write to scores that it gave before. Where the `carry` has a
         method ``close_ranks(holes, movers, n_rows)`` it is shortened in place: its rows `movers`
         go to the places `holes` of rows that are answered, and `n_rows` are left.
     X : array-like, sparse matrix or dataframe with n_samples rows
@@ -229,15 +230,15 @@ def route(
     failed = np.zeros(n_samples, dtype=bool)
     out, how = (stage, proba, failed), (np.asarray(thresholds), acting, on_error)
 
-    def leave(k, rows, scores):
+    def write(k, rows, scores):
         proba[... if rows is None else rows] = scores if answer is None else answer(k, scores)
 
     if at_once is None or n_samples <= at_once:
-        _run(steps, 0, X, None, None, out, leave, how, pieces)
+        _run(steps, 0, X, None, None, out, write, how, pieces)
     else:
         for rows in row_slices(n_samples, at_once):
             mine = np.arange(rows.start, rows.stop)
-            _run(steps, 0, _take(X, rows), mine, None, out, leave, how, pieces)
+            _run(steps, 0, _take(X, rows), mine, None, out, write, how, pieces)
     cost = None if stage_costs is None else np.cumsum(stage_costs)[stage + failed]
     return Routing(stage, proba, cost, len(steps), failed)
 
@@ -248,12 +249,13 @@ def row_slices(n_rows, at_once):
     return (slice(k * n_rows // n, (k + 1) * n_rows // n) for k in range(n))
 
 
-def _run(steps, first, carry, waiting, before, out, leave, how, pieces):
+def _run(steps, first, carry, waiting, before, out, write, how, pieces):
     """Run the steps from `first` on; write where the waiting rows leave, and with what.
 
     `waiting` are the indices of the rows that no stage has answered; None: all of them. `before`
     are the scores that the step before gave them, where errors ask for these. What
-    ``leave(k, rows, scores)`` is told last of a row is its answer.
+    ``write(k, rows, scores)`` is called with last is a row's answer: rows that go on may be among
+    those of a step, so steps are written in their order.
     """
     (stage, proba, failed), (thresholds, acting, on_error) = out, how
     for k in range(first, len(steps)):
@@ -261,17 +263,17 @@ def _run(steps, first, carry, waiting, before, out, leave, how, pieces):
             n_rows = len(stage) if waiting is None else waiting.size
             if n_rows > pieces[1]:
                 waiting = np.arange(n_rows) if waiting is None else waiting
-                told = [[] for _ in steps]  # a stage answers the rows of all pieces at once
+                found = [[] for _ in steps]  # by step: all its pieces are answered at once
 
-                def tell(j, *rows_and_scores, told=told):
-                    told[j].append(rows_and_scores)
+                def collect(j, rows, scores, found=found):
+                    found[j].append((rows, scores))
 
                 for rows in row_slices(n_rows, pieces[1]):
                     part, known = _take(carry, rows), None if before is None else before[rows]
-                    _run(steps, k, part, waiting[rows], known, out, tell, how, None)
-                for j, parts in enumerate(told):
+                    _run(steps, k, part, waiting[rows], known, out, collect, how, None)
+                for j, parts in enumerate(found):
                     if parts:
-                        leave(j, *map(np.concatenate, zip(*parts, strict=True)))
+                        write(j, *map(np.concatenate, zip(*parts, strict=True)))
                 return
         try:
             scores, carry = steps[k](carry)
@@ -283,7 +285,7 @@ def _run(steps, first, carry, waiting, before, out, leave, how, pieces):
         if waiting is not None:
             stage[waiting] = k
         if k == len(steps) - 1:
-            leave(k, waiting, scores)
+            write(k, waiting, scores)
             return
         acts = scores if acting is None else acting(scores)
         reached = reaches(acts, thresholds[k])
@@ -292,12 +294,13 @@ def _run(steps, first, carry, waiting, before, out, leave, how, pieces):
             carry, kept = _keep(carry, passed)
         if on_error is not None:  # a copy, as the answers may overwrite the scores
             before = scores[kept]
-        # To leave out few rows costs more than to answer them, but those that fail are answered.
+        # To leave out few rows costs more than to answer them; but where these may fail later, the
+        # answer they get then must not be written over.
         if 4 * passed.size < len(scores) and (on_error is None or not passed.size):
-            leave(k, waiting, scores)
+            write(k, waiting, scores)
         elif passed.size < len(scores):
             mine = np.flatnonzero(reached)
-            leave(k, mine if waiting is None else waiting[mine], scores[mine])
+            write(k, mine if waiting is None else waiting[mine], scores[mine])
         if passed.size == 0:
             return
         waiting = kept if waiting is None else waiting[kept]

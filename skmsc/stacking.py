@@ -78,7 +78,7 @@ def stacked(weights, logs):
     logs : sequence of k + 1 ndarrays of shape (n, n_classes)
         What `stack_logs` makes of their probabilities.
     """
-    import torch  # whose exp is as fast on all machines, and which adds multiples in one pass
+    import torch  # whose exp is fast without AVX-512, too, and which adds multiples in one pass
 
     total = torch.from_numpy(weights[0] * logs[0].T)
     for weight, log in zip(weights[1:].tolist(), logs[1:], strict=True):

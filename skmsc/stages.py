@@ -29,7 +29,7 @@ from skmsc._sklearn import (
     own_request,
     take_rows,
 )
-from skmsc._threads import threads_to_read
+from skmsc._threads import limit_blas
 from skmsc.calibration import Calibration
 from skmsc.costly_features import CostlyFeatures
 
@@ -45,6 +45,10 @@ _STAGE_WEIGHT = "stage_weight"
 # scikit-learn's linear classifiers.
 LINEAR = ("LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "RidgeClassifier")
 LINEAR += ("RidgeClassifierCV", "LinearSVC", "Perceptron")
+# Its transformers that work column by column.
+_OF_COLUMNS = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer")
+_OF_COLUMNS += ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder", "KBinsDiscretizer")
+_OF_COLUMNS += ("PowerTransformer", "QuantileTransformer")
 
 
 def default_stages() -> list[tuple[str, Estimator]]:
@@ -299,10 +303,23 @@ def gives_own_arrays(stage):
 
 
 def is_projection(stage):
-    """Whether a fitted stage multiplies rows by the weights of a linear classifier, no others."""
+    """Whether the only products of a fitted stage are those with a linear classifier's weights."""
     stage = thawed(stage)
-    steps = [step for _, step in stage.steps] if isinstance(stage, Pipeline) else [stage]
-    return checks_all_columns(steps[-1]) and not any(hasattr(s, "components_") for s in steps)
+    *steps, last = [s for _, s in stage.steps] if isinstance(stage, Pipeline) else [stage]
+    return checks_all_columns(last) and all(map(_works_on_columns, steps))
+
+
+def _works_on_columns(step):
+    """Whether a fitted transformer is sure to multiply no rows by a matrix."""
+    if step is None or isinstance(step, str):
+        return True
+    if isinstance(step, FunctionTransformer):
+        return step.func is None
+    if isinstance(step, Pipeline):
+        return all(_works_on_columns(part) for _, part in step.steps)
+    if isinstance(step, ColumnTransformer):
+        return all(_works_on_columns(part) for _, part, _ in step.transformers_)
+    return type(step).__module__.startswith("sklearn.") and type(step).__name__ in _OF_COLUMNS
 
 
 def takes_weight(stage):
@@ -453,6 +470,8 @@ class StageScorer:
         Number of classes.
     decision_map : Calibration or None
         Map from decision values to probabilities, for a stage without `predict_proba`.
+    is_projection : bool
+        Whether its only products are those of a linear classifier.
     """
 
     name: str
@@ -460,6 +479,7 @@ class StageScorer:
     columns: np.ndarray | None
     n_classes: int
     decision_map: Calibration | None = None
+    is_projection: bool = False
 
     @classmethod
     def of(cls, name, estimator, classes):
@@ -471,14 +491,14 @@ class StageScorer:
                 f"Stage {name!r} must have predict_proba or decision_function; this one was fitted "
                 f"without: {estimator!r}."
             )
-        known = estimator.classes_
+        known, how = estimator.classes_, {"is_projection": is_projection(estimator)}
         if np.array_equal(known, classes):
-            return cls(name, estimator, None, len(classes))
+            return cls(name, estimator, None, len(classes), **how)
         if not np.isin(known, classes).all():
             raise ValueError(
                 f"Stage {name!r} was fitted on the classes {known}, but y has {classes}."
             )
-        return cls(name, estimator, np.searchsorted(classes, known), len(classes))
+        return cls(name, estimator, np.searchsorted(classes, known), len(classes), **how)
 
     @property
     def has_proba(self):
@@ -493,9 +513,8 @@ class StageScorer:
         """
         has_proba, n_rows = self.has_proba, _num_samples(X)
         n_known = self.n_classes if self.columns is None else self.columns.size
-        n_outputs = n_known if is_projection(self.estimator) else np.inf
         try:
-            with threads_to_read(n_rows, n_outputs):
+            with limit_blas(n_rows, n_known if self.is_projection else np.inf):
                 if has_proba:
                     scores = self.estimator.predict_proba(X)
                 else:

@@ -4,11 +4,17 @@ from threading import Barrier, Thread, current_thread
 
 import numpy as np
 import pytest
+import torch
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
+from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from skmsc import (
@@ -17,9 +23,10 @@ from skmsc import (
     FeedbackCascadeClassifier,
     PassBudget,
 )
-from skmsc._threads import one_blas_thread, threads_for, threads_to_read
-
-torch = pytest.importorskip("torch")
+from skmsc._threads import limit_blas, one_blas_thread
+from skmsc.neural import MultiExitNet, TabularNet
+from skmsc.neural._threads import limit_openmp
+from skmsc.stages import is_projection
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1200, 4))
@@ -136,7 +143,7 @@ class Recorded:
 
 def test_who_changes_the_number_changes_it_back(monkeypatch):
     libraries, entered, left, over = Recorded(), Barrier(2), Barrier(2), Barrier(2)
-    monkeypatch.setattr("skmsc._threads._libraries", lambda user_api: libraries)
+    monkeypatch.setattr("skmsc._threads.libraries", lambda user_api: libraries)
 
     def first():
         with one_blas_thread():
@@ -158,67 +165,108 @@ def test_who_changes_the_number_changes_it_back(monkeypatch):
 
 
 def test_few_rows_change_nothing():
-    with threads_to_read(999, 2):
+    with limit_blas(999, 2):
         assert blas_threads() == {2}
 
 
+def stages_of_products():
+    """Pipelines that multiply rows by more than the classifier's weights, or may."""
+    scaled = make_pipeline(StandardScaler(), PCA(2))
+    return [
+        scaled,
+        RBFSampler(n_components=20, random_state=0),
+        FeatureUnion([("pca", PCA(2))]),
+        ColumnTransformer([("pca", PCA(1), [0, 1])], remainder="passthrough"),
+        FunctionTransformer(np.abs),
+    ]
+
+
+@pytest.mark.parametrize("step", stages_of_products(), ids=lambda step: type(step).__name__)
+def test_products_before_the_classifier_keep_their_threads(step):
+    assert not is_projection(make_pipeline(step, LogisticRegression()).fit(X, Y))
+
+
+def test_columns_that_are_prepared_are_no_products():
+    columns = ColumnTransformer(
+        [("scaled", make_pipeline(SimpleImputer(), StandardScaler()), [0, 1])],
+        remainder="passthrough",
+    )
+    fitted = make_pipeline(columns, LogisticRegression()).fit(X, Y)
+    assert is_projection(fitted) and is_projection(FrozenEstimator(fitted))
+
+
 # --- OpenMP -------------------------------------------------------------------------------------
-class Looking(torch.nn.Module):
-    """A trunk that tells how many threads torch has."""
+def threads_at(module, call):
+    """Numbers of threads that torch has whenever `call` runs a module."""
+    seen = set()
+    hook = module.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    call()
+    hook.remove()
+    return seen
 
-    seen: list[int] = []
 
-    def __init__(self, n_inputs, width=8):
+@pytest.mark.parametrize("trunk", ["mlp", "resnet"])
+def test_small_predictions_take_one_thread(trunk):
+    net = TabularNet(trunk=trunk, max_epochs=1, validation=None, random_state=0).fit(X, Y)
+    head, n_multiply_adds = net.net_.module_.head, net.count_multiply_adds()
+    few, many = 10_000_000 // n_multiply_adds, 30_000_000 // n_multiply_adds + 1
+    rows = np.repeat(X[:1], many, axis=0)
+    assert threads_at(head, lambda: net.predict_proba(rows[:few])) == {1}
+    assert threads_at(head, lambda: net.predict_proba(rows)) == {2}
+    assert torch.get_num_threads() == 2
+
+
+class OwnTrunk(torch.nn.Module):
+    """Whose work nobody knows."""
+
+    def __init__(self, n_inputs):
         super().__init__()
-        self.layer = torch.nn.Linear(n_inputs, width)
+        self.layer = torch.nn.Linear(n_inputs, 1000)
 
     def forward(self, x):
-        self.seen.append(torch.get_num_threads())
         return self.layer(x)
 
 
-class LookingExits(torch.nn.Module):
-    """Two exits that tell the same."""
-
-    def __init__(self, n_inputs, n_classes):
-        super().__init__()
-        self.blocks = torch.nn.ModuleList([Looking(n_inputs), Looking(8)])
-        self.heads = torch.nn.ModuleList([torch.nn.Linear(8, n_classes) for _ in range(2)])
+def test_a_trunk_of_ones_own_keeps_its_threads():
+    net = TabularNet(trunk=OwnTrunk, max_epochs=1, validation=None, random_state=0).fit(X, Y)
+    assert threads_at(net.net_.module_.head, lambda: net.predict_proba(X)) == {2}
 
 
-def net_of(trunk):
-    """A net of one epoch."""
-    from skmsc.neural import TabularNet
+class Asking(GaussianNB):
+    """A first stage that tells how many threads OpenMP has."""
 
-    return TabularNet(trunk=trunk, max_epochs=1, validation=None, random_state=0).fit(X, Y)
+    seen: list[int] = []
 
-
-def exits():
-    """A classifier with two exits that any row reaches."""
-    from skmsc.neural import MultiExitNet
-
-    net = MultiExitNet(trunk=LookingExits, max_epochs=1, validation=None)
-    return EarlyExitClassifier(net=net, thresholds=[2.0], random_state=0).fit(X, Y)
+    def predict_proba(self, X):
+        self.seen.append(torch.get_num_threads())
+        return super().predict_proba(X)
 
 
-@pytest.mark.parametrize("fitted", [lambda: net_of(Looking), exits], ids=["net", "exits"])
-def test_small_predictions_take_one_thread(monkeypatch, fitted):
-    model = fitted()
-    for allowed, expected in ((1e9, {1}), (0, {2})):
-        monkeypatch.setattr("skmsc._threads._WORTH_THREADS", allowed)
-        Looking.seen.clear()
-        model.predict_proba(X)
-        assert set(Looking.seen) == expected
-        assert torch.get_num_threads() == 2
+def test_exits_take_one_thread_and_the_first_stage_does_not():
+    net = MultiExitNet(width=64, depth=2, max_epochs=1, validation=None)
+    model = EarlyExitClassifier(Asking(), net, thresholds=[2.0, 2.0], random_state=0).fit(X, Y)
+    Asking.seen.clear()
+    block = model.net_.net_.module_.blocks[0]
+    assert threads_at(block, lambda: model.predict_proba(X)) == {1}
+    assert Asking.seen == [2]
+    assert torch.get_num_threads() == 2
 
 
-def test_other_threads_keep_theirs():
+def test_a_new_thread_keeps_its_number():
+    def numbers(limit):
+        inside = torch.get_num_threads() if limit is None else None
+        if limit is not None:
+            with limit:
+                inside = torch.get_num_threads()
+        seen.append((inside, torch.get_num_threads()))
+
     seen = []
-    for n_multiply_adds in (1e9, 1):
-        with threads_for(n_multiply_adds):
-            thread = Thread(target=lambda: seen.append(torch.get_num_threads()))
-            thread.start()
-            thread.join()
-            mine = torch.get_num_threads()
-    assert mine == 1
-    assert seen[0] == seen[1]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # what a thread has that is new to torch
+    for limit in (None, "few"):
+        run = (lambda: numbers(None)) if limit is None else (lambda: numbers(limit_openmp(1e6)))
+        thread = Thread(target=run)
+        thread.start()
+        thread.join()
+    torch.set_num_threads(before)
+    assert seen == [(2, 2), (1, 2)]

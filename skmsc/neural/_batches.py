@@ -144,12 +144,12 @@ class TensorBatches:
 def read_batches(X, batch_size):
     """Yield the rows of an array or a sparse matrix, at most so many at once, as tensors.
 
-    They are for reading only: those of an array share its memory.
+    They are contiguous, and for reading only: those of an array may share its memory.
     """
     X = _as_sliceable(X, "X", X.shape[0])
     for start in range(0, X.shape[0], batch_size):
         batch = X[start : start + batch_size]
-        yield torch.from_numpy(batch.toarray()) if sparse.issparse(batch) else batch
+        yield torch.from_numpy(batch.toarray()) if sparse.issparse(batch) else batch.contiguous()
 
 
 def suits(net):
@@ -218,7 +218,7 @@ def _as_sliceable(data, name, n_samples):
     if sparse.issparse(data):
         return data.tocsr()
     if any(stride < 0 or stride % data.itemsize for stride in data.strides):
-        data = np.ascontiguousarray(data)
+        data = data.copy(order="C")
     data = data.astype(data.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(data if data.flags.writeable else _unlocked(data))
 

@@ -418,7 +418,7 @@ class MultiExitNet(TabularNet):
         -------
         self : MultiExitNet
         """
-        with no_half_fit(self, ("_n_multiply_adds",)):
+        with no_half_fit(self):
             self._fit(
                 X,
                 y,

@@ -30,8 +30,10 @@ class _Counter(_Dispatch, TorchDispatchMode):
 def count_multiply_adds(function, *args):
     """What the function gives, and the multiply-adds of its matrix products and convolutions.
 
-    The counts are those of `torch.utils.flop_counter`. Nothing is differentiated.
+    The counts are those of `torch.utils.flop_counter`. Its table knows no kernel that does a whole
+    layer in one. Those of transformers are only used where nothing can be differentiated, so here
+    all can be; attention itself and recurrent layers of oneDNN still count as nothing.
     """
-    with torch.no_grad(), _Counter() as counter:
+    with torch.enable_grad(), _Counter() as counter:
         out = function(*args)
     return out, counter.n_flops // 2

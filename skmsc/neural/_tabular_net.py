@@ -28,7 +28,6 @@ from skmsc._sklearn import (
     _check_partial_fit_first_call,
     _routing_enabled,
 )
-from skmsc._threads import threads_for
 from skmsc.fixed_rows import KINDS
 from skmsc.neural._batches import TensorBatches, read_batches
 from skmsc.neural._modules import TRUNKS, TabularModule, to_proba
@@ -58,6 +57,7 @@ from skmsc.neural._tabular_training import (
     make_dataset,
     train,
 )
+from skmsc.neural._threads import limit_openmp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,6 +266,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     _net_class = WeightedNet
     _module_class: type[Any] = TabularModule
     _nonlinearity = staticmethod(to_proba)  # of what the module's forward gives
+    _n_multiply_adds: int | None = None  # of an answer to a row, where they are sure to be known
 
     def __init__(
         self,
@@ -355,7 +356,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """
         if self.warm_start and self.__sklearn_is_fitted__():
             return self._fit(X, y, sample_weight, split_params, going_on=True)
-        with no_half_fit(self, ("_n_multiply_adds",)):
+        with no_half_fit(self):
             return self._fit(X, y, sample_weight, split_params, going_on=False)
 
     @available_if(_class_weights_are_known)
@@ -394,7 +395,7 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         """
         if self.__sklearn_is_fitted__():
             return self._partial_fit(X, y, classes, sample_weight, going_on=True)
-        with no_half_fit(self, ("_n_multiply_adds",)):
+        with no_half_fit(self):
             return self._partial_fit(X, y, classes, sample_weight, going_on=False)
 
     def predict_proba(self, X: Rows) -> Floats:
@@ -480,7 +481,10 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         n_multiply_adds : int
         """
         check_is_fitted(self)
-        return self._n_multiply_adds
+        self.net_.module_.eval()
+        row = torch.zeros(1, self.n_features_in_, device=self.net_.device)
+        _, n_multiply_adds = count_multiply_adds(self.net_.module_.answer, row)
+        return n_multiply_adds
 
     def get_metadata_routing(self) -> Any:
         """Get the metadata routing: `sample_weight` here, the rest to the splitter.
@@ -514,8 +518,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
         X = self._check_X(X, reset=False)
         module, device = self._ready_module()
         output, start = None, 0
-        with torch.inference_mode(), threads_for(X.shape[0] * self._n_multiply_adds):
-            for batch in read_batches(X, predict_rows(device)):  # the first layer makes new ones
+        with torch.inference_mode(), self._limit_threads(X.shape[0]):
+            # For reading only: `Standardise` makes new tensors, which a trunk may write to.
+            for batch in read_batches(X, predict_rows(device)):
                 part = function(module, batch.to(device)).cpu().numpy()
                 if output is None:
                     output = np.empty((X.shape[0], part.shape[1]))
@@ -523,12 +528,14 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 start += len(part)
         return output
 
-    def _keep_net(self, net):
-        """Take a trained net for one's own, with what its answer to a row costs."""
-        self.net_ = net
-        module, device = self._ready_module()
-        row = torch.zeros(1, self.n_features_in_, device=device)
-        _, self._n_multiply_adds = count_multiply_adds(module.answer, row)
+    def _count_work(self):
+        """Note what an answer to a row costs, of trunks that are known not to mind being asked."""
+        own = isinstance(self.trunk, str)
+        self._n_multiply_adds = self.count_multiply_adds() if own else None
+
+    def _limit_threads(self, n_rows):
+        """Context for answers to so many rows; the work of a caller's own trunk is not known."""
+        return limit_openmp(n_rows * (self._n_multiply_adds or np.inf))
 
     def _ready_module(self):
         """The module, ready to predict, and the device where it is."""
@@ -612,7 +619,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 parts=parts,
                 callbacks=callbacks,
             )
-        self._keep_net(net)
+        self.net_ = net
+        if not going_on:
+            self._count_work()
         self.n_iter_ = len(net.history)
         # A callback may have ended the first epoch before its loss was compared.
         self.best_epoch_ = (stopping.best_epoch_ if stopping else 0) or self.n_iter_
@@ -646,7 +655,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
                 parts=parts,
                 callbacks=self._callbacks(),
             )
-        self._keep_net(net)
+        self.net_ = net
+        if not going_on:
+            self._count_work()
         self.n_iter_ = self.best_epoch_ = len(net.history)
         self.termination_condition_ = "max_epochs"
         return self

@@ -21,7 +21,7 @@ from scipy.special import expit, logsumexp, softmax
 from sklearn.base import BaseEstimator
 
 from skmsc._checks import check_bool, check_choice, check_integer, check_number
-from skmsc._threads import threads_to_read
+from skmsc._threads import limit_blas
 from skmsc.fixed_rows import KINDS, fixed_rows
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Heads:
 
     def logits(self, features):
         """Logits of rows, shape (n, c)."""
-        with threads_to_read(len(features), len(self.coef)):
+        with limit_blas(len(features), len(self.coef)):
             return features @ self.coef.T + self.intercept
 
     def log_odds(self, logits):

@@ -13,7 +13,7 @@ from skorch.callbacks import EpochScoring  # noqa: E402
 from skorch.dataset import Dataset, ValidSplit  # noqa: E402
 from torch.utils.data import DataLoader, Subset, TensorDataset  # noqa: E402
 
-from skmsc.neural import TensorBatches  # noqa: E402
+from skmsc.neural import TabularNet, TensorBatches  # noqa: E402
 from skmsc.neural._batches import suits  # noqa: E402
 
 N = 23
@@ -471,3 +471,25 @@ def test_even_batches_hold_all_rows_in_as_many_batches(n_rows, batch_size):
 def test_even_batches_leave_none_to_drop():
     with pytest.raises(ValueError, match="even=True leaves no smaller batch"):
         TensorBatches(Dataset(np.ones((8, 2)), np.ones(8)), 3, even=True, drop_last=True)
+
+
+class PerFeature(torch.nn.Module):
+    """A trunk that looks at columns one by one, and at rows as they lie in memory."""
+
+    def __init__(self, n_inputs):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 3)
+
+    def forward(self, x):
+        return self.layer(x.view(-1, 1)).view(len(x), -1)
+
+
+def test_rows_reach_a_trunk_contiguous_however_they_lie():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    net = TabularNet(trunk=PerFeature, max_epochs=1, validation=None, random_state=0)
+    net.fit(X, X[:, 0] > 0)
+    expected = net.predict_proba(X)
+    for rows in (np.asfortranarray(X), X[::-1][::-1], np.repeat(X, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(net.predict_proba(rows), expected)
+    backwards = X[::-1]
+    np.testing.assert_allclose(net.predict_proba(backwards[:1]), expected[-1:], rtol=1e-6)

@@ -18,13 +18,22 @@ MODULES = {
 
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
 def test_counts_are_those_of_torch(module):
-    out, count = _multiply_adds.count_multiply_adds(module, ROWS)
     with FlopCounterMode(display=False) as counter:
-        same = module(ROWS)
-    assert count == counter.get_total_flops() // 2 > 0
-    for part, same_part in zip(out, same, strict=True):
-        torch.testing.assert_close(part, same_part)
-        assert not part.requires_grad
+        same = module.train()(ROWS)
+    for mode in (module.train(), module.eval()):
+        out, count = _multiply_adds.count_multiply_adds(mode, ROWS)
+        assert count == counter.get_total_flops() // 2 > 0
+        for part, same_part in zip(out, same, strict=True):
+            torch.testing.assert_close(part, same_part)
+
+
+def test_a_layer_that_torch_computes_in_one_by_hand():
+    width, n_hidden, n_steps = 8, 16, 5
+    encoder = nn.TransformerEncoderLayer(width, 2, n_hidden, batch_first=True).eval()
+    expected = n_steps * (4 * width**2 + 2 * width * n_hidden)  # of its linear maps
+    rows = torch.ones(1, n_steps, width)
+    with torch.no_grad():  # where torch has kernels of whole layers
+        assert _multiply_adds.count_multiply_adds(encoder, rows)[1] == expected
 
 
 def test_a_product_of_matrices_by_hand():
