@@ -486,7 +486,7 @@ class PerFeature(torch.nn.Module):
 
 def test_rows_reach_a_trunk_contiguous_however_they_lie():
     X = np.random.default_rng(0).normal(size=(60, 4))
-    net = TabularNet(trunk=PerFeature, max_epochs=1, validation=None, random_state=0)
+    net = TabularNet(trunk=PerFeature, max_epochs=30, validation=None, random_state=0)
     net.fit(X, X[:, 0] > 0)
     expected = net.predict_proba(X)
     for rows in (np.asfortranarray(X), X[::-1][::-1], np.repeat(X, 2, axis=1)[:, ::2]):
