@@ -476,6 +476,9 @@ class TabularNet(ClassifierMixin, BaseEstimator):
     def count_multiply_adds(self) -> int:
         """Multiply-adds of one row in the net's matrix products and convolutions.
 
+        In a trunk of your own, layers for which torch has one kernel that its flop counter does not
+        know, attention and LSTM on a CPU, count as nothing.
+
         Returns
         -------
         n_multiply_adds : int
