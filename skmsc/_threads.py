@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = []  # for the package's own use
 
-_LEAST_ROWS = 1_000  # of fewer a BLAS makes one thread's work anyway
+_LEAST_ROWS = 1_000  # with fewer a BLAS starts no threads
 _MOST_OUTPUTS = 32
 _LIMITING = Lock()
 
