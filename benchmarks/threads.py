@@ -10,16 +10,15 @@ import time
 
 import numpy as np
 import torch
-from joblib import cpu_count
 from lightgbm import LGBMClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
 from benchmarks.command import parse_arguments
 from benchmarks.datasets import imbalanced
 from benchmarks.methods import make_screen, make_tabular_net
+from benchmarks.neural_speed import plain_proba
 from benchmarks.objective import expect, expectation_table, markdown_table, write
 from benchmarks.speed import fit_ours, same_by_hand
-from skmsc.neural._tabular_net import PREDICT_ROWS
 
 FEW_ROWS = 100
 BATCHES = (FEW_ROWS, 1_000, 10_000, 50_000, 200_000)
@@ -49,9 +48,7 @@ class PlainNet:
 
     def predict_proba(self, X):
         """Class probabilities, batch by batch."""
-        with torch.inference_mode():
-            logits = [self.module(batch) for batch in torch.from_numpy(X).split(PREDICT_ROWS)]
-            return torch.cat([torch.softmax(part.double(), dim=1) for part in logits]).numpy()
+        return plain_proba(self.module, X)
 
 
 def turns(calls, n_turns):
@@ -135,7 +132,7 @@ def table(cases):
 
 def main(arguments):
     """Ask the question, write results/threads.md and .json; return the expectations."""
-    n_threads, batches, n_train, n_turns = cpu_count(), BATCHES, N_TRAIN, N_TURNS
+    batches, n_train, n_turns = BATCHES, N_TRAIN, N_TURNS
     if arguments.quick:
         batches, n_train, n_turns = (FEW_ROWS, LEAST_ROWS), 2_000, 1
     split = imbalanced(n_train, max(batches))
@@ -160,9 +157,9 @@ def main(arguments):
     text = "\n\n".join(
         [
             "# Threads: stages that follow each other on the same cores",
-            f"predict_proba with {n_threads} threads of BLAS, OpenMP and joblib, wall time of "
-            f"{N_CALLS} calls after a pause of {PAUSE} s, {n_turns} times. By hand: the same "
-            "fitted stages, routed by five lines of NumPy; a net's module in batches.",
+            f"predict_proba with {torch.get_num_threads()} threads of BLAS, OpenMP and joblib, "
+            f"wall time of {N_CALLS} calls after a pause of {PAUSE} s, {n_turns} times. By hand: "
+            "the same fitted stages, routed by five lines of NumPy; a net's module in batches.",
             expectation_table(expectations),
             table(cases),
         ]

@@ -538,11 +538,11 @@ default="uniform"
 
     def _routed(self, X, errors, steps=None, **how):
         """As in the base; for few rows no exit wakes threads."""
-        steps, n_before = steps or self._steps(), len(self._stage_names) - self.net_.n_exits_
-        exits = [partial(self._run_alone, _num_samples(X), step) for step in steps[n_before:]]
+        steps, n_before = steps or self._steps(), self._pieces[0]
+        exits = [partial(self._run_limited, _num_samples(X), step) for step in steps[n_before:]]
         return super()._routed(X, errors, steps[:n_before] + exits, **how)
 
-    def _run_alone(self, n_rows, step, carry):
+    def _run_limited(self, n_rows, step, carry):
         """An exit's step, of so many rows in all, on as many threads as these are worth."""
         with self.net_._limit_threads(n_rows):
             return step(carry)

@@ -1,7 +1,7 @@
 """Products that gain nothing from threads are computed on one thread of the BLAS.
 
-Threads that OpenBLAS used spin on for some 30 ms, in wait for more, and keep the cores from the
-OpenMP threads of the stage that runs next. What that costs is measured in
+Threads that OpenBLAS used spin on for a while, in wait for more, and keep the cores from the OpenMP
+threads of the stage that runs next. What that costs is measured in
 ``benchmarks/threads.py``; `skmsc.neural._threads` is about the threads of nets.
 """
 

@@ -228,7 +228,7 @@ def route(
     stage = np.zeros(n_samples, dtype=np.intp)
     proba = np.empty((n_samples, np.shape(thresholds)[1]))
     failed = np.zeros(n_samples, dtype=bool)
-    out, how = (stage, proba, failed), (np.asarray(thresholds), acting, on_error)
+    out, how = (stage, proba, failed), (np.asarray(thresholds), acting, on_error, on_error is None)
 
     def write(k, rows, scores):
         proba[... if rows is None else rows] = scores if answer is None else answer(k, scores)
@@ -253,11 +253,11 @@ def _run(steps, first, carry, waiting, before, out, write, how, pieces):
     """Run the steps from `first` on; write where the waiting rows leave, and with what.
 
     `waiting` are the indices of the rows that no stage has answered; None: all of them. `before`
-    are the scores that the step before gave them, where errors ask for these. What
-    ``write(k, rows, scores)`` is called with last is a row's answer: rows that go on may be among
-    those of a step, so steps are written in their order.
+    are the scores that the step before gave them, where errors ask for these.
+    ``write(k, rows, scores)`` is called for each step with the rows that it answers and, where
+    ``how`` says that they may be written again, perhaps with some that go on.
     """
-    (stage, proba, failed), (thresholds, acting, on_error) = out, how
+    (stage, proba, failed), (thresholds, acting, on_error, rewrites) = out, how
     for k in range(first, len(steps)):
         if pieces is not None and k == pieces[0]:
             n_rows = len(stage) if waiting is None else waiting.size
@@ -268,9 +268,10 @@ def _run(steps, first, carry, waiting, before, out, write, how, pieces):
                 def collect(j, rows, scores, found=found):
                     found[j].append((rows, scores))
 
+                once = thresholds, acting, on_error, False
                 for rows in row_slices(n_rows, pieces[1]):
                     part, known = _take(carry, rows), None if before is None else before[rows]
-                    _run(steps, k, part, waiting[rows], known, out, collect, how, None)
+                    _run(steps, k, part, waiting[rows], known, out, collect, once, None)
                 for j, parts in enumerate(found):
                     if parts:
                         write(j, *map(np.concatenate, zip(*parts, strict=True)))
@@ -294,9 +295,8 @@ def _run(steps, first, carry, waiting, before, out, write, how, pieces):
             carry, kept = _keep(carry, passed)
         if on_error is not None:  # a copy, as the answers may overwrite the scores
             before = scores[kept]
-        # To leave out few rows costs more than to answer them; but where these may fail later, the
-        # answer they get then must not be written over.
-        if 4 * passed.size < len(scores) and (on_error is None or not passed.size):
+        # To leave out few rows costs more than to answer them.
+        if not passed.size or (rewrites and 4 * passed.size < len(scores)):
             write(k, waiting, scores)
         elif passed.size < len(scores):
             mine = np.flatnonzero(reached)

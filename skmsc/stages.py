@@ -288,8 +288,7 @@ def _allows_nan(stage):
 
 def checks_all_columns(stage):
     """Whether a fitted stage is sure to refuse rows with a value that is not finite."""
-    kind = type(stage)
-    return kind.__module__.startswith("sklearn.") and kind.__name__ in LINEAR
+    return _is_sklearns(stage, LINEAR)
 
 
 def gives_own_arrays(stage):
@@ -297,16 +296,20 @@ def gives_own_arrays(stage):
 
     A stage of unknown origin may keep what it gave, so only scikit-learn's are trusted.
     """
-    last = final_step(stage)
     trusted = (*LINEAR, "RandomForestClassifier", "ExtraTreesClassifier", "MLPClassifier")
-    return type(last).__module__.startswith("sklearn.") and type(last).__name__ in trusted
+    return _is_sklearns(final_step(stage), trusted)
+
+
+def _is_sklearns(part, names):
+    """Whether an estimator is of a class of scikit-learn with one of these names."""
+    return type(part).__module__.startswith("sklearn.") and type(part).__name__ in names
 
 
 def is_projection(stage):
     """Whether the only products of a fitted stage are those with a linear classifier's weights."""
     stage = thawed(stage)
     *steps, last = [s for _, s in stage.steps] if isinstance(stage, Pipeline) else [stage]
-    return checks_all_columns(last) and all(map(_works_on_columns, steps))
+    return _is_sklearns(last, LINEAR) and all(map(_works_on_columns, steps))
 
 
 def _works_on_columns(step):
@@ -319,7 +322,7 @@ def _works_on_columns(step):
         return all(_works_on_columns(part) for _, part in step.steps)
     if isinstance(step, ColumnTransformer):
         return all(_works_on_columns(part) for _, part, _ in step.transformers_)
-    return type(step).__module__.startswith("sklearn.") and type(step).__name__ in _OF_COLUMNS
+    return _is_sklearns(step, _OF_COLUMNS)
 
 
 def takes_weight(stage):
@@ -491,14 +494,13 @@ class StageScorer:
                 f"Stage {name!r} must have predict_proba or decision_function; this one was fitted "
                 f"without: {estimator!r}."
             )
-        known, how = estimator.classes_, {"is_projection": is_projection(estimator)}
-        if np.array_equal(known, classes):
-            return cls(name, estimator, None, len(classes), **how)
+        known = estimator.classes_
         if not np.isin(known, classes).all():
             raise ValueError(
                 f"Stage {name!r} was fitted on the classes {known}, but y has {classes}."
             )
-        return cls(name, estimator, np.searchsorted(classes, known), len(classes), **how)
+        columns = None if np.array_equal(known, classes) else np.searchsorted(classes, known)
+        return cls(name, estimator, columns, len(classes), is_projection=is_projection(estimator))
 
     @property
     def has_proba(self):

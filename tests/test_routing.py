@@ -130,8 +130,7 @@ def test_carries_that_close_ranks_are_routed_alike(seed, pieces):
     if pieces is not None:  # one answer for each stage whose rows came in pieces
         in_pieces = [k for k, _ in answered if k >= pieces[0]]
         assert in_pieces == sorted(set(in_pieces))
-        for k, n_rows in answered:  # some that go on may be answered too, and are overwritten
-            assert np.sum(stage == k) <= n_rows <= np.sum(stage == k) * 4 / 3
+        assert sum(n for k, n in answered if k >= pieces[0]) == np.sum(stage >= pieces[0])
 
 
 @pytest.mark.parametrize("pieces", [None, (1, 30)])

@@ -170,9 +170,9 @@ def test_rows_together_fill_the_working_memory_and_no_more():
     with config_context(working_memory=2):  # MiB, for four copies of 100 columns and two scores
         model.predict(rows)
     at_once = 2 * 2**20 // (4 * (100 + 2) * 8)
-    assert len(Watched.calls) == -(-4000 // at_once)
-    assert sum(Watched.calls) == 4000
-    assert at_once >= max(Watched.calls) <= min(Watched.calls) + 1
+    n = -(-4000 // at_once)
+    assert Watched.calls == [(k + 1) * 4000 // n - k * 4000 // n for k in range(n)]
+    assert max(Watched.calls) <= at_once
 
 
 def test_zeros_of_sparse_rows_take_no_working_memory():

@@ -36,4 +36,11 @@ def count_multiply_adds(function, *args):
     """
     with torch.enable_grad(), _Counter() as counter:
         out = function(*args)
-    return out, counter.n_flops // 2
+    return _detached(out), counter.n_flops // 2
+
+
+def _detached(out):
+    """A tensor, or a tuple of what may be one, without its history."""
+    if isinstance(out, tuple):
+        return tuple(map(_detached, out))
+    return out.detach() if isinstance(out, torch.Tensor) else out

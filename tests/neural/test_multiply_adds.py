@@ -25,6 +25,7 @@ def test_counts_are_those_of_torch(module):
         assert count == counter.get_total_flops() // 2 > 0
         for part, same_part in zip(out, same, strict=True):
             torch.testing.assert_close(part, same_part)
+            assert not part.requires_grad
 
 
 def test_a_layer_that_torch_computes_in_one_by_hand():
